@@ -1,0 +1,205 @@
+"""Mailboxes and paths: RFC 5321 sections 4.1.2 and 4.1.3, parsed and spelt.
+
+Sizes, in octets. Section 4.5.3.1 gives the least that must be accepted; what lies beyond is refused with
+GrammarError, so that nothing downstream meets a name of any length.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, final
+
+from smtpstate._abnf import ADDRESS_LITERAL, DOT_STRING, FORWARD_PATH, HELLO_DOMAIN, MAILBOX, REVERSE_PATH
+from smtpstate._errors import Fault, GrammarError
+
+# Section 4.5.3.1.1 asks for 64, and real mail needs more: VERP, SRS and BATV put a second address or a signature into
+# the local part, and the mail systems that send these do not count. Unquoted, so a quoted pair counts once.
+MAX_LOCAL_PART: Final = 256
+MAX_DOMAIN: Final = 255  # section 4.5.3.1.2; of an address literal too, brackets included
+
+_REVERSE_PATH: Final = re.compile(REVERSE_PATH)
+_FORWARD_PATH: Final = re.compile(FORWARD_PATH)
+_MAILBOX: Final = re.compile(MAILBOX)
+_DOT_STRING: Final = re.compile(DOT_STRING)
+_HELLO_ARGUMENT: Final = re.compile(rf"{HELLO_DOMAIN}|{ADDRESS_LITERAL}")
+_QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
+_TO_BE_QUOTED: Final = re.compile(r'(["\\])')
+
+
+def domain_key(domain: str) -> str:
+    """What two spellings of one domain have in common: lower-case A-labels. Never raises.
+
+    A domain that cannot be turned into A-labels is only lower-cased. The "idna" codec is IDNA 2003; it differs from
+    IDNA 2008 in a handful of characters, of which the German sharp s is the best known.
+    """
+    if domain.isascii():
+        return domain.lower()
+    try:
+        return domain.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        return domain.lower()
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Mailbox:
+    """A local part and a domain. RFC 5321 section 4.1.2.
+
+    `local_part` is without its quoting, 0 to 256 octets. `domain` is as written, 1 to 255 octets, an address literal
+    with its brackets; it is "" for <Postmaster> alone (section 4.1.1.3). Local parts are equal when they are the same
+    text (section 2.4: only the host that owns one may know better), domains when they are the same A-labels in any
+    case. The constructor checks nothing; a command that cannot be spelt is refused when it is encoded.
+    """
+
+    local_part: str
+    domain: str
+
+    @staticmethod
+    def parse(text: str) -> Mailbox:
+        """The mailbox that `text` spells, without angle brackets. Raises GrammarError."""
+        match = _MAILBOX.fullmatch(text)
+        if match is None:
+            raise GrammarError(Fault.ADDRESS)
+        return _mailbox(match[1], match[2], match[3])
+
+    def _key(self) -> tuple[str, str]:
+        if not self.domain:
+            return self.local_part.lower(), ""  # <Postmaster> has no case
+        return self.local_part, domain_key(self.domain)
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, Mailbox) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __str__(self) -> str:
+        """The RFC 5321 spelling: quoted only where it has to be, and with no more quoted pairs than needed.
+
+        Section 4.1.2: spellings of a local part that differ in quoting alone mean the same mailbox, and the simplest
+        should be used.
+        """
+        if not self.domain:
+            return self.local_part
+        if _DOT_STRING.fullmatch(self.local_part):
+            return f"{self.local_part}@{self.domain}"
+        quoted = _TO_BE_QUOTED.sub(r"\\\1", self.local_part)
+        return f'"{quoted}"@{self.domain}'
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ReversePath:
+    """Where reports about a message go; None is the null path <>. RFC 5321 sections 4.1.1.2 and 4.5.5."""
+
+    mailbox: Mailbox | None
+
+    @staticmethod
+    def parse(text: str) -> ReversePath:
+        """The path that `text`, angle brackets included, spells. Raises GrammarError."""
+        path, rest = parse_reverse_path(text)
+        if rest:
+            raise GrammarError(Fault.ADDRESS)
+        return path
+
+    @property
+    def is_null(self) -> bool:
+        """Whether nobody is to get a report. RFC 5321 section 4.5.5."""
+        return self.mailbox is None
+
+    @property
+    def address(self) -> str:
+        """The spelling without angle brackets; "" for the null path."""
+        return "" if self.mailbox is None else str(self.mailbox)
+
+    def __str__(self) -> str:
+        return self.address
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ForwardPath:
+    """Whom a message is for. RFC 5321 section 4.1.1.3."""
+
+    mailbox: Mailbox
+
+    @staticmethod
+    def parse(text: str) -> ForwardPath:
+        """The path that `text`, angle brackets included, spells. Raises GrammarError."""
+        path, rest = parse_forward_path(text)
+        if rest:
+            raise GrammarError(Fault.ADDRESS)
+        return path
+
+    @property
+    def is_postmaster(self) -> bool:
+        """Whether this is <Postmaster> without a domain. RFC 5321 section 4.1.1.3."""
+        return not self.mailbox.domain and self.mailbox.local_part.lower() == "postmaster"
+
+    def within(self, domain: str) -> bool:
+        """Whether the mailbox is in `domain`; its subdomains are not.
+
+        <Postmaster> is within every domain: RFC 5321 section 4.5.1 wants it accepted wherever mail is.
+        """
+        return self.is_postmaster or domain_key(self.mailbox.domain) == domain_key(domain)
+
+    @property
+    def address(self) -> str:
+        """The spelling without angle brackets."""
+        return str(self.mailbox)
+
+    def __str__(self) -> str:
+        return self.address
+
+
+def parse_reverse_path(text: str) -> tuple[ReversePath, str]:
+    """The path that `text` begins with, and what follows it. A source route is dropped. Raises GrammarError.
+
+    RFC 5321 section 4.1.1.2; appendix C on source routes.
+    """
+    match = _REVERSE_PATH.match(text)
+    if match is None:
+        raise GrammarError(Fault.ADDRESS)
+    rest = text[match.end() :]
+    dot_string, quoted, domain = match.groups()
+    if domain is None:
+        return ReversePath(None), rest
+    return ReversePath(_mailbox(dot_string, quoted, domain)), rest
+
+
+def parse_forward_path(text: str) -> tuple[ForwardPath, str]:
+    """The path that `text` begins with, and what follows it. A source route is dropped. Raises GrammarError.
+
+    RFC 5321 section 4.1.1.3; appendix C on source routes.
+    """
+    match = _FORWARD_PATH.match(text)
+    if match is None:
+        raise GrammarError(Fault.ADDRESS)
+    rest = text[match.end() :]
+    dot_string, quoted, domain, postmaster = match.groups()
+    if domain is None:
+        return ForwardPath(Mailbox(postmaster, "")), rest
+    return ForwardPath(_mailbox(dot_string, quoted, domain)), rest
+
+
+def parse_domain_or_literal(text: str) -> str:
+    """The argument of EHLO or HELO, as it was written. Raises GrammarError. RFC 5321 section 4.1.1.1.
+
+    Underscores are let through here and nowhere else: see HELLO_DOMAIN.
+    """
+    if len(text) > MAX_DOMAIN or _HELLO_ARGUMENT.fullmatch(text) is None:
+        raise GrammarError(Fault.ADDRESS)
+    return text
+
+
+def _mailbox(dot_string: str | None, quoted: str | None, domain: str) -> Mailbox:
+    """What the groups of MAILBOX say. Raises GrammarError when a part is too long."""
+    if dot_string is not None:
+        local_part = dot_string
+    else:
+        assert quoted is not None
+        local_part = _QUOTED_PAIR.sub(r"\1", quoted) if "\\" in quoted else quoted
+    if len(local_part) > MAX_LOCAL_PART or len(domain) > MAX_DOMAIN:
+        raise GrammarError(Fault.ADDRESS)
+    return Mailbox(local_part, domain)
