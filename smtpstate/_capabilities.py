@@ -1,0 +1,123 @@
+"""What a server offers: EHLO keywords to Capabilities and back (RFC 5321 section 4.1.1.1)."""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, final
+
+from smtpstate._errors import LocalProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+# ehlo-line = ehlo-keyword *( SP ehlo-param ) ; RFC 5321 section 4.1.1.1
+# ehlo-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")
+# ehlo-param = 1*(%d33-126)
+# Deviations: "=" may stand for the first space ("AUTH=LOGIN", which servers say to clients of the last century), and
+# more than one space between words or one at the end is passed over.
+_KEYWORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_PARAM: Final = re.compile(r"[!-~]+")
+_LINE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:[ =]([ -~]*))?")
+
+# size-value = 1*20DIGIT ; RFC 1870 section 3
+_SIZE: Final = re.compile(r"[0-9]{1,20}")
+
+
+@final
+class Capabilities:
+    """The keywords of one EHLO reply, each with its parameters.
+
+    Keywords compare in any case and are kept in upper case, in their order; parameters are kept as written. Raises
+    LocalProtocolError for one that is outside RFC 5321's grammar.
+    """
+
+    __slots__ = ("_keywords",)
+
+    def __init__(self, keywords: Mapping[str, Iterable[str]]) -> None:
+        gathered: dict[str, tuple[str, ...]] = {}
+        for keyword, given in keywords.items():
+            params = tuple(given)
+            if _KEYWORD.fullmatch(keyword) is None or not all(map(_PARAM.fullmatch, params)):
+                raise LocalProtocolError(f"no EHLO keyword: {keyword!r} {params!r}")
+            name = keyword.upper()
+            if name in gathered:
+                raise LocalProtocolError(f"EHLO keyword given twice: {name}")
+            gathered[name] = params
+        self._keywords: Mapping[str, tuple[str, ...]] = MappingProxyType(gathered)
+
+    @classmethod
+    def parse(cls, lines: Iterable[str]) -> Capabilities:
+        """Read the lines of an EHLO reply after its first. Never raises: a line that makes no sense is ignored.
+
+        A keyword that comes again adds the parameters that it did not have yet.
+        """
+        gathered: dict[str, dict[str, None]] = {}
+        for line in lines:
+            match = _LINE.fullmatch(line)
+            if match is not None:
+                params = gathered.setdefault(match[1].upper(), {})
+                params.update(dict.fromkeys((match[2] or "").split()))
+        return cls(gathered)
+
+    def format(self) -> tuple[str, ...]:
+        """The lines of an EHLO reply after its first."""
+        return tuple(" ".join((keyword, *params)) for keyword, params in self._keywords.items())
+
+    @property
+    def keywords(self) -> Mapping[str, tuple[str, ...]]:
+        """Keyword in upper case -> parameters as written. Read-only."""
+        return self._keywords
+
+    @property
+    def size(self) -> int | None:
+        """The largest message taken, in octets; None when no limit is said (SIZE 0 says none). RFC 1870 section 4."""
+        value = next(iter(self._keywords.get("SIZE", ())), "")
+        return int(value) or None if _SIZE.fullmatch(value) is not None else None
+
+    @property
+    def pipelining(self) -> bool:
+        """PIPELINING, RFC 2920."""
+        return "PIPELINING" in self._keywords
+
+    @property
+    def eight_bit_mime(self) -> bool:
+        """8BITMIME, RFC 6152."""
+        return "8BITMIME" in self._keywords
+
+    @property
+    def starttls(self) -> bool:
+        """STARTTLS, RFC 3207."""
+        return "STARTTLS" in self._keywords
+
+    @property
+    def enhanced_status_codes(self) -> bool:
+        """ENHANCEDSTATUSCODES, RFC 2034."""
+        return "ENHANCEDSTATUSCODES" in self._keywords
+
+    @property
+    def chunking(self) -> bool:
+        """CHUNKING, RFC 3030."""
+        return "CHUNKING" in self._keywords
+
+    @property
+    def smtputf8(self) -> bool:
+        """SMTPUTF8, RFC 6531."""
+        return "SMTPUTF8" in self._keywords
+
+    def __contains__(self, keyword: object) -> bool:
+        return isinstance(keyword, str) and keyword.upper() in self._keywords
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Capabilities):
+            return NotImplemented
+        return self._keywords == other._keywords
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._keywords.items()))
+
+    def __repr__(self) -> str:
+        return f"Capabilities({dict(self._keywords)!r})"
+
+
+NO_CAPABILITIES: Final = Capabilities({})
