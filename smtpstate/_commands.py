@@ -1,0 +1,447 @@
+"""The command vocabulary: one dataclass and one row in COMMANDS for each verb.
+
+A command is the same object on both sides of the wire: the one that sends it makes it, the other gets it as an
+event. `raw` is what the receiver saw, without the line ending, and takes no part in comparisons.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, final
+
+from smtpstate._address import (
+    ForwardPath,
+    Mailbox,
+    ReversePath,
+    parse_domain_or_literal,
+    parse_forward_path,
+    parse_reverse_path,
+)
+from smtpstate._errors import Fault, GrammarError, LocalProtocolError
+from smtpstate._params import BodyType, Parameters, split_parameters
+from smtpstate._replies import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Verb(IntEnum):
+    """The verbs, and three things that are answered although nobody spells them out."""
+
+    CONNECT = 0  # the connection itself; the greeting answers it
+    TLS = 1  # the TLS handshake
+    END = 2  # the end of a message; the reply after the lone dot answers it
+    EHLO = 3
+    HELO = 4
+    STARTTLS = 5
+    MAIL = 6
+    RCPT = 7
+    DATA = 8
+    RSET = 9
+    NOOP = 10
+    QUIT = 11
+    VRFY = 12
+    EXPN = 13
+    HELP = 14
+
+
+class Wait(Enum):
+    """What a sender waits for: RFC 5321 section 4.5.3.2 has a time for each."""
+
+    GREETING = "greeting"
+    COMMAND = "command"
+    DATA = "data"
+    END = "end"
+
+
+_raw: Final = b""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Ehlo:
+    """EHLO. RFC 5321 section 4.1.1.1."""
+
+    verb: ClassVar[Verb] = Verb.EHLO
+    domain: str
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Helo:
+    """HELO. RFC 5321 section 4.1.1.1."""
+
+    verb: ClassVar[Verb] = Verb.HELO
+    domain: str
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """STARTTLS. RFC 3207 section 4."""
+
+    verb: ClassVar[Verb] = Verb.STARTTLS
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """MAIL FROM: opens a transaction. RFC 5321 section 4.1.1.2."""
+
+    verb: ClassVar[Verb] = Verb.MAIL
+    reverse_path: ReversePath
+    parameters: Parameters = ()
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+    @staticmethod
+    def of(address: str, *, size: int | None = None, body: BodyType | None = None) -> Mail:
+        """MAIL for `address`, "" being the null reverse-path.
+
+        Raises LocalProtocolError when the address is not one that RFC 5321 section 4.1.2 knows.
+        """
+        parameters: list[tuple[str, str | None]] = []
+        if size is not None:
+            parameters.append(("SIZE", str(size)))
+        if body is not None:
+            parameters.append(("BODY", body.value))
+        return Mail(ReversePath(_mailbox(address) if address else None), tuple(parameters))
+
+    @property
+    def size(self) -> int | None:
+        """Octets announced with SIZE, an estimate. RFC 1870 section 6."""
+        value = dict(self.parameters).get("SIZE")
+        return None if value is None else int(value)
+
+    @property
+    def body(self) -> BodyType | None:
+        """What BODY announced. RFC 6152 section 3."""
+        value = dict(self.parameters).get("BODY")
+        return None if value is None else BodyType(value.upper())
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rcpt:
+    """RCPT TO: adds a recipient. RFC 5321 section 4.1.1.3."""
+
+    verb: ClassVar[Verb] = Verb.RCPT
+    recipient: ForwardPath
+    parameters: Parameters = ()
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+    @staticmethod
+    def of(address: str) -> Rcpt:
+        """RCPT for `address`; "postmaster" needs no domain. Raises LocalProtocolError as `Mail.of` does."""
+        if address.lower() == "postmaster":
+            return Rcpt(ForwardPath(Mailbox(address, "")))
+        return Rcpt(ForwardPath(_mailbox(address)))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Data:
+    """DATA. RFC 5321 section 4.1.1.4."""
+
+    verb: ClassVar[Verb] = Verb.DATA
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rset:
+    """RSET. RFC 5321 section 4.1.1.5."""
+
+    verb: ClassVar[Verb] = Verb.RSET
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Noop:
+    """NOOP; its text means nothing. RFC 5321 section 4.1.1.9."""
+
+    verb: ClassVar[Verb] = Verb.NOOP
+    text: str = ""
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """QUIT. RFC 5321 section 4.1.1.10."""
+
+    verb: ClassVar[Verb] = Verb.QUIT
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Vrfy:
+    """VRFY. RFC 5321 section 4.1.1.6."""
+
+    verb: ClassVar[Verb] = Verb.VRFY
+    text: str
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Expn:
+    """EXPN. RFC 5321 section 4.1.1.7."""
+
+    verb: ClassVar[Verb] = Verb.EXPN
+    text: str
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Help:
+    """HELP. RFC 5321 section 4.1.1.8."""
+
+    verb: ClassVar[Verb] = Verb.HELP
+    text: str = ""
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EndOfMessage:
+    """The lone dot after a body: the only proof that a message is complete. RFC 5321 section 4.1.1.4.
+
+    `size` counts the octets of the content, stuffing dots and the lone dot not among them; `anomalies` names what
+    was odd about them. Only the receiver knows either.
+    """
+
+    verb: ClassVar[Verb] = Verb.END
+    size: int = field(default=0, compare=False)
+    anomalies: frozenset[Enum] = field(default=frozenset(), compare=False)
+
+
+Command: TypeAlias = Ehlo | Helo | StartTls | Mail | Rcpt | Data | Rset | Noop | Quit | Vrfy | Expn | Help
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What there is to know about a verb.
+
+    `success` is what `accept()` says, or what the core says by itself. `silence` is the verdict when nobody gives
+    one; None where none is owed. `ends_group` marks the verbs after which a pipelining sender has to wait (RFC 2920
+    section 3.1). `junk` marks those that bring no mail nearer. `bad_address` is what a malformed path or domain earns
+    where it is not the usual.
+    """
+
+    parse: Callable[[str, bytes], Command]
+    success: Reply
+    silence: Reply | None = None
+    ends_group: bool = True
+    wait: Wait = Wait.COMMAND
+    junk: bool = False
+    bad_address: Reply | None = None
+
+
+def _mailbox(address: str) -> Mailbox:
+    try:
+        return Mailbox.parse(address)
+    except GrammarError:
+        raise LocalProtocolError(f"not a mailbox: {address!r}") from None
+
+
+def _bare(make: Callable[[bytes], Command]) -> Callable[[str, bytes], Command]:
+    """A verb without an argument; white space before the line ending is tolerated (section 4.1.1)."""
+
+    def parse(argument: str, raw: bytes) -> Command:
+        if argument.strip(" \t"):
+            raise GrammarError(Fault.ARGUMENT)
+        return make(raw)
+
+    return parse
+
+
+def _hello(make: Callable[[str, bytes], Command]) -> Callable[[str, bytes], Command]:
+    """ehlo = "EHLO" SP ( Domain / address-literal ) CRLF. Literals are tolerated in HELO too: such clients exist."""
+
+    def parse(argument: str, raw: bytes) -> Command:
+        return make(parse_domain_or_literal(argument.strip(" \t")), raw)
+
+    return parse
+
+
+def _string(make: Callable[[str, bytes], Command], *, required: bool) -> Callable[[str, bytes], Command]:
+    def parse(argument: str, raw: bytes) -> Command:
+        text = argument.strip(" \t")
+        if required and not text:
+            raise GrammarError(Fault.ARGUMENT)
+        return make(text, raw)
+
+    return parse
+
+
+# mail = "MAIL FROM:" Reverse-path [SP Mail-parameters] CRLF; rcpt likewise with "TO:". Nothing may stand between
+# the colon and the path, yet Outlook and others put a space there, so one is tolerated.
+_FROM: Final = re.compile(r"FROM: ?(?=<)", re.IGNORECASE)
+_TO: Final = re.compile(r"TO: ?(?=<)", re.IGNORECASE)
+
+
+def _parse_mail(argument: str, raw: bytes) -> Command:
+    match = _FROM.match(argument)
+    if match is None:
+        raise GrammarError(Fault.ARGUMENT)
+    path, rest = parse_reverse_path(argument[match.end() :])
+    return Mail(path, split_parameters(rest), raw)
+
+
+def _parse_rcpt(argument: str, raw: bytes) -> Command:
+    match = _TO.match(argument)
+    if match is None:
+        raise GrammarError(Fault.ARGUMENT)
+    path, rest = parse_forward_path(argument[match.end() :])
+    return Rcpt(path, split_parameters(rest), raw)
+
+
+_HELLO_OK: Final = Reply(250)
+_BAD_HELLO: Final = Reply(501, "A domain or an address literal is needed", enhanced="5.5.4")
+_SENDER_OK: Final = Reply(250, "Sender accepted", enhanced="2.1.0")
+_SEND_BODY: Final = Reply(354, "End the message with <CRLF>.<CRLF>")
+
+COMMANDS: Final[dict[Verb, Row]] = {
+    Verb.EHLO: Row(_hello(Ehlo), _HELLO_OK, _HELLO_OK, junk=True, bad_address=_BAD_HELLO),
+    Verb.HELO: Row(_hello(Helo), _HELLO_OK, _HELLO_OK, junk=True, bad_address=_BAD_HELLO),
+    Verb.STARTTLS: Row(_bare(StartTls), Reply(220, "Begin TLS", enhanced="2.0.0")),
+    Verb.MAIL: Row(
+        _parse_mail,
+        _SENDER_OK,
+        _SENDER_OK,
+        ends_group=False,
+        bad_address=Reply(501, "Malformed sender address", enhanced="5.1.7"),
+    ),
+    Verb.RCPT: Row(
+        _parse_rcpt,
+        Reply(250, "Recipient accepted", enhanced="2.1.5"),
+        Reply(550, "Recipient not accepted", enhanced="5.7.1"),
+        ends_group=False,
+    ),
+    Verb.DATA: Row(_bare(Data), _SEND_BODY, _SEND_BODY, wait=Wait.DATA),
+    Verb.RSET: Row(_bare(Rset), Reply(250, "Reset", enhanced="2.0.0"), ends_group=False, junk=True),
+    Verb.NOOP: Row(_string(Noop, required=False), Reply(250, "OK", enhanced="2.0.0"), junk=True),
+    Verb.QUIT: Row(_bare(Quit), Reply(221, "Bye", enhanced="2.0.0")),
+    Verb.VRFY: Row(
+        _string(Vrfy, required=True),
+        Reply(252, "Send some mail, and it will be tried", enhanced="2.5.2"),
+        Reply(252, "Send some mail, and it will be tried", enhanced="2.5.2"),
+        junk=True,
+    ),
+    Verb.EXPN: Row(
+        _string(Expn, required=True),
+        Reply(250, "OK", enhanced="2.0.0"),
+        Reply(502, "EXPN is not available", enhanced="5.5.1"),
+        junk=True,
+    ),
+    Verb.HELP: Row(
+        _string(Help, required=False), Reply(214, "RFC 5321 has all the help there is", enhanced="2.0.0"), junk=True
+    ),
+}
+
+# What is answered although nobody asked for it in words. A message that nobody took is not ours: 451.
+GREETING: Final = Reply(220)
+MESSAGE_ACCEPTED: Final = Reply(250, "Message accepted", enhanced="2.0.0")
+LOCAL_ERROR: Final = Reply(451, "Local error in processing", enhanced="4.3.0")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What can be said to a verb that is owed a verdict: yes, and what silence means."""
+
+    success: Reply
+    silence: Reply
+
+
+VERDICTS: Final[dict[Verb, Verdict]] = {
+    Verb.CONNECT: Verdict(GREETING, GREETING),
+    Verb.END: Verdict(MESSAGE_ACCEPTED, LOCAL_ERROR),
+    **{verb: Verdict(row.success, row.silence) for verb, row in COMMANDS.items() if row.silence is not None},
+}
+
+_VERBS: Final[dict[str, Verb]] = {verb.name: verb for verb in COMMANDS}
+# Verbs that RFCs define and no configuration here enables: known, so 502 and not 500 (section 4.2.4).
+NOT_IMPLEMENTED: Final = frozenset(
+    {"ATRN", "AUTH", "BDAT", "BURL", "ETRN", "LHLO", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD"}
+)
+
+# Syntax faults and what they earn. What a malformed address earns may stand in a row.
+FAULT_REPLIES: Final[dict[Fault, Reply]] = {
+    Fault.SYNTAX: Reply(500, "Syntax error", enhanced="5.5.2"),
+    Fault.VERB_UNKNOWN: Reply(500, "Command not recognised", enhanced="5.5.2"),
+    Fault.VERB_NOT_IMPLEMENTED: Reply(502, "Command not implemented", enhanced="5.5.1"),
+    Fault.ARGUMENT: Reply(501, "Syntax error in the argument", enhanced="5.5.4"),
+    Fault.ADDRESS: Reply(501, "Malformed address", enhanced="5.1.3"),
+    Fault.PARAMETER_SYNTAX: Reply(501, "Syntax error in the parameters", enhanced="5.5.4"),
+    Fault.PARAMETER_VALUE: Reply(501, "Parameter value not understood", enhanced="5.5.4"),
+    Fault.PARAMETER_UNKNOWN: Reply(555, "Parameter not recognised or not offered", enhanced="5.5.4"),
+}
+
+# VCHAR, SP and HT: nothing else may stand in a command line (section 4.1.2; NUL, stray CR and 8-bit octets never).
+_CLEAN: Final = re.compile(rb"[\t\x20-\x7e]*")
+
+
+def find_verb(line: bytes) -> Verb:
+    """The verb that `line`, without its ending, begins with. Raises GrammarError."""
+    # Upper case is made of octets: latin-1 text has letters of which upper() makes others.
+    word = line.split(b" ", 1)[0].rstrip(b"\t").upper().decode("latin-1")
+    verb = _VERBS.get(word)
+    if verb is None:
+        raise GrammarError(Fault.VERB_NOT_IMPLEMENTED if word in NOT_IMPLEMENTED else Fault.VERB_UNKNOWN)
+    return verb
+
+
+def parse_command(verb: Verb, line: bytes) -> Command:
+    """The command in `line`, which begins with `verb`. Raises GrammarError."""
+    if _CLEAN.fullmatch(line) is None:
+        raise GrammarError(Fault.SYNTAX)
+    return COMMANDS[verb].parse(line[len(verb.name) + 1 :].decode("ascii"), line)
+
+
+def fault_reply(verb: Verb | None, fault: Fault) -> Reply:
+    """The reply that a syntax fault has earned."""
+    row = None if verb is None else COMMANDS[verb]
+    if fault is Fault.ADDRESS and row is not None and row.bad_address is not None:
+        return row.bad_address
+    return FAULT_REPLIES[fault]
+
+
+def _parameters(parameters: Parameters) -> str:
+    return "".join(f" {keyword}" if value is None else f" {keyword}={value}" for keyword, value in parameters)
+
+
+def encode_command(command: Command, limit: int) -> bytes:
+    """The line for `command`, its CRLF included, `limit` octets at most.
+
+    Whatever could not be read back as the same command is not sent: LocalProtocolError.
+    """
+    match command:
+        case Ehlo(domain) | Helo(domain):
+            argument = " " + domain
+        case Mail(path, parameters):
+            argument = f" FROM:<{path}>{_parameters(parameters)}"
+        case Rcpt(path, parameters):
+            argument = f" TO:<{path}>{_parameters(parameters)}"
+        case Noop(text) | Vrfy(text) | Expn(text) | Help(text):
+            argument = f" {text}" if text else ""
+        case _:
+            argument = ""
+    try:
+        line = (command.verb.name + argument).encode("ascii")
+        same = parse_command(command.verb, line) == command
+    except (UnicodeEncodeError, GrammarError):
+        same = False
+        line = b""
+    if not same or len(line) + 2 > limit:
+        raise LocalProtocolError(f"this {command.verb.name} cannot be sent: {command!r}")
+    return line + b"\r\n"
