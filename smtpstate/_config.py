@@ -1,0 +1,100 @@
+"""ServerConfig: what a server says of itself, and the words for what it says by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, final
+
+from smtpstate._address import parse_domain_or_literal
+from smtpstate._budget import Limits
+from smtpstate._capabilities import Capabilities
+from smtpstate._commands import VERDICTS, Mail, Rcpt, Verb
+from smtpstate._errors import GrammarError, LocalProtocolError
+from smtpstate._replies import Reply
+
+SHUTTING_DOWN: Final = Reply(421, "Service shutting down", enhanced="4.3.2")
+TIMED_OUT: Final = Reply(421, "Timeout exceeded", enhanced="4.4.2")
+HANDLER_TIMED_OUT: Final = Reply(421, "Local error in processing", enhanced="4.3.0")
+TOO_MANY_ERRORS: Final = Reply(421, "Too many errors", enhanced="4.7.0")
+TOO_MUCH_JUNK: Final = Reply(421, "Too many commands without a message", enhanced="4.7.0")
+LINE_TOO_LONG: Final = Reply(500, "Line too long", enhanced="5.5.2")
+EARLY_PLAINTEXT: Final = Reply(554, "Nothing may follow STARTTLS before the handshake", enhanced="5.5.0")
+TOO_MANY_RECIPIENTS: Final = Reply(452, "Too many recipients", enhanced="4.5.3")
+MESSAGE_TOO_LARGE: Final = Reply(552, "Message exceeds the size limit", enhanced="5.3.4")
+
+# RFC 2034 section 4: no enhanced code in the greeting or in the answer to a hello.
+_PLAIN_REPLIES: Final = frozenset({Verb.CONNECT, Verb.EHLO, Verb.HELO})
+
+OFFERS: Final = frozenset({"PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "SIZE"})
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """What a server says of itself.
+
+    `hostname` is a domain or an address literal. `offers` are EHLO keywords, of those in OFFERS; `starttls` says that
+    STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and `asks_expn` the application answers these.
+    Raises LocalProtocolError for a name that cannot be said and an offer that would not be kept.
+    """
+
+    hostname: str
+    limits: Limits = field(default_factory=Limits)
+    starttls: bool = False
+    offers: frozenset[str] = OFFERS
+    asks_vrfy: bool = False
+    asks_expn: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            parse_domain_or_literal(self.hostname)
+        except GrammarError:
+            raise LocalProtocolError(f"neither a domain nor an address literal: {self.hostname!r}") from None
+        if not self.offers <= OFFERS:
+            raise LocalProtocolError(f"not implemented: {', '.join(sorted(self.offers - OFFERS))}")
+
+    def asks(self, verb: Verb) -> bool:
+        """Whether the application owes `verb` a verdict; the rest is answered by the core."""
+        match verb:
+            case Verb.VRFY:
+                return self.asks_vrfy
+            case Verb.EXPN:
+                return self.asks_expn
+            case _:
+                return verb in VERDICTS
+
+    def capabilities(self, *, secure: bool) -> Capabilities:
+        """What EHLO announces; STARTTLS only where TLS is not active yet (RFC 3207 section 4.2)."""
+        keywords: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(self.offers), ())
+        if "SIZE" in keywords:
+            keywords["SIZE"] = (str(self.limits.message),)
+        if self.starttls and not secure:
+            keywords["STARTTLS"] = ()
+        return Capabilities(keywords)
+
+    def encode(self, verb: Verb, reply: Reply, *, secure: bool) -> bytes:
+        """The octets that answer `verb` with `reply`.
+
+        The greeting and a hello's yes begin with our name; EHLO's goes on with what we offer. Raises
+        LocalProtocolError for a reply that cannot be sent.
+        """
+        if verb not in _PLAIN_REPLIES:
+            return reply.encode(enhanced="ENHANCEDSTATUSCODES" in self.offers)
+        if reply.code // 100 == 2:
+            first = self.hostname + (" ESMTP" if verb is Verb.CONNECT else "")
+            offers = self.capabilities(secure=secure).format() if verb is Verb.EHLO else ()
+            reply = Reply(reply.code, " ".join((first, *reply.lines)).rstrip(" "), *offers)
+        return reply.encode(enhanced=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """The open transaction: its MAIL and the recipients accepted so far, in order."""
+
+    mail: Mail
+    recipients: tuple[Rcpt, ...] = ()
+
+    def is_full(self, limit: int) -> bool:
+        """Whether it has `limit` recipients."""
+        return len(self.recipients) >= limit

@@ -1,0 +1,139 @@
+"""What a server says of itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from smtpstate import LocalProtocolError, Reply, ServerConfig, Transaction
+from smtpstate._budget import Limits
+from smtpstate._commands import Mail, Rcpt, Verb
+from smtpstate._config import (
+    EARLY_PLAINTEXT,
+    HANDLER_TIMED_OUT,
+    LINE_TOO_LONG,
+    MESSAGE_TOO_LARGE,
+    OFFERS,
+    SHUTTING_DOWN,
+    TIMED_OUT,
+    TOO_MANY_ERRORS,
+    TOO_MANY_RECIPIENTS,
+    TOO_MUCH_JUNK,
+)
+
+NAME = "mx.example.org"
+CONFIG = ServerConfig(NAME, Limits(message=1000), starttls=True)
+
+
+@pytest.mark.parametrize(
+    ("hostname", "reason"),
+    [
+        ("mx.example.org", "a domain"),
+        ("localhost", "one label is a domain"),
+        ("[192.0.2.1]", "a literal"),
+        ("[IPv6:2001:db8::1]", "a literal"),
+        ("build_host", "hosts are called so, and are only named here"),
+    ],
+)
+def test_a_name_can_be_said(hostname: str, reason: str) -> None:
+    assert ServerConfig(hostname).encode(Verb.CONNECT, Reply(220), secure=False).startswith(b"220 "), reason
+
+
+@pytest.mark.parametrize(
+    ("hostname", "reason"),
+    [
+        ("", "nothing"),
+        ("mx example", "a space"),
+        ("mx\r\n250 x", "a line of its own"),
+        ("b\xfccher.example", "RFC 5321 section 2.3.5: A-labels"),
+        ("x." * 127 + "org", "more than 255 octets"),
+    ],
+)
+def test_a_name_that_cannot_be_said_is_refused_at_once(hostname: str, reason: str) -> None:
+    with pytest.raises(LocalProtocolError, match="neither a domain"):
+        ServerConfig(hostname)
+
+
+@pytest.mark.parametrize("offers", [{"STARTTLS"}, {"SIZE", "CHUNKING"}, {"size"}, {"SMTPUTF8", "DSN"}])
+def test_an_offer_that_would_not_be_kept_is_refused_at_once(offers: set[str]) -> None:
+    with pytest.raises(LocalProtocolError, match="not implemented"):
+        ServerConfig(NAME, offers=frozenset(offers))
+
+
+@pytest.mark.parametrize(
+    ("config", "secure", "keywords", "reason"),
+    [
+        (CONFIG, False, "8BITMIME ENHANCEDSTATUSCODES PIPELINING SIZE STARTTLS", "all there is"),
+        (CONFIG, True, "8BITMIME ENHANCEDSTATUSCODES PIPELINING SIZE", "RFC 3207 section 4.2: not in TLS"),
+        (ServerConfig(NAME), False, "8BITMIME ENHANCEDSTATUSCODES PIPELINING SIZE", "no TLS here"),
+        (ServerConfig(NAME, offers=frozenset()), False, "", "nothing at all"),
+    ],
+)
+def test_what_ehlo_announces(config: ServerConfig, secure: bool, keywords: str, reason: str) -> None:
+    capabilities = config.capabilities(secure=secure)
+    assert " ".join(capabilities.keywords) == keywords, reason
+    assert capabilities.size == (config.limits.message if "SIZE" in keywords else None)
+
+
+@pytest.mark.parametrize(
+    ("verb", "reply", "octets", "reason"),
+    [
+        (Verb.CONNECT, Reply(220), b"220 mx.example.org ESMTP\r\n", "section 4.2: the greeting begins with our name"),
+        (Verb.CONNECT, Reply(220, "hello"), b"220 mx.example.org ESMTP hello\r\n", "and may say more"),
+        (Verb.CONNECT, Reply(554, "No", enhanced="5.7.1"), b"554 No\r\n", "RFC 2034 section 4: no enhanced code"),
+        (Verb.HELO, Reply(250), b"250 mx.example.org\r\n", "HELO has one line"),
+        (Verb.HELO, Reply(550, "No", enhanced="5.7.1"), b"550 No\r\n", "RFC 2034 section 4"),
+        (
+            Verb.EHLO,
+            Reply(250, "hi"),
+            b"250-mx.example.org hi\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-PIPELINING\r\n250-SIZE 1000\r\n"
+            b"250 STARTTLS\r\n",
+            "and EHLO what we offer",
+        ),
+        (Verb.EHLO, Reply(421, "Later", enhanced="4.3.2"), b"421 Later\r\n", "RFC 2034 section 4"),
+        (Verb.NOOP, Reply(250, "OK"), b"250 2.0.0 OK\r\n", "enhanced everywhere else"),
+        (Verb.DATA, Reply(354, "Go"), b"354 Go\r\n", "but on 3yz"),
+    ],
+)
+def test_how_a_reply_is_spelled(verb: Verb, reply: Reply, octets: bytes, reason: str) -> None:
+    assert CONFIG.encode(verb, reply, secure=False) == octets, reason
+
+
+def test_without_the_offer_no_reply_is_enhanced() -> None:
+    config = ServerConfig(NAME, offers=OFFERS - {"ENHANCEDSTATUSCODES"})
+    assert config.encode(Verb.NOOP, TIMED_OUT, secure=False) == b"421 Timeout exceeded\r\n"
+
+
+def test_a_reply_that_cannot_be_sent_raises() -> None:
+    with pytest.raises(LocalProtocolError):
+        CONFIG.encode(Verb.EHLO, Reply(250, "a\r\nb"), secure=False)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_what_the_core_says_by_itself_can_be_said(secure: bool) -> None:
+    for reply in (
+        SHUTTING_DOWN,
+        TIMED_OUT,
+        HANDLER_TIMED_OUT,
+        TOO_MANY_ERRORS,
+        TOO_MUCH_JUNK,
+        LINE_TOO_LONG,
+        EARLY_PLAINTEXT,
+        TOO_MANY_RECIPIENTS,
+        MESSAGE_TOO_LARGE,
+    ):
+        for verb in Verb:
+            assert CONFIG.encode(verb, reply, secure=secure).startswith(b"%d " % reply.code)
+
+
+@pytest.mark.parametrize("verb", Verb)
+def test_vrfy_and_expn_are_asked_only_on_demand(verb: Verb) -> None:
+    always = {Verb.CONNECT, Verb.END, Verb.EHLO, Verb.HELO, Verb.MAIL, Verb.RCPT, Verb.DATA}
+    assert ServerConfig(NAME).asks(verb) is (verb in always)
+    asking = ServerConfig(NAME, asks_vrfy=True, asks_expn=True)
+    assert asking.asks(verb) is (verb in always | {Verb.VRFY, Verb.EXPN})
+
+
+def test_a_transaction_is_full_at_its_limit() -> None:
+    transaction = Transaction(Mail.of(""), (Rcpt.of("a@example.org"),))
+    assert transaction.is_full(1)
+    assert not transaction.is_full(2)
