@@ -1,0 +1,482 @@
+"""ClientConnection: the seat that asks. Replies are bound to what asked for them, or they end the session."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, TypeAlias, final
+
+from smtpstate._budget import Clock, Limits, TimerTable
+from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
+from smtpstate._commands import (
+    COMMANDS,
+    GREETING,
+    MESSAGE_ACCEPTED,
+    Command,
+    Ehlo,
+    EndOfMessage,
+    Helo,
+    Mail,
+    Rcpt,
+    Rset,
+    StartTls,
+    Verb,
+    Wait,
+    encode_command,
+)
+from smtpstate._dot import DotEncoder
+from smtpstate._errors import GrammarError, LocalProtocolError
+from smtpstate._events import (
+    FAULT_VIOLATIONS,
+    Body,
+    CapabilitiesChanged,
+    ClientEvent,
+    CloseReason,
+    Connected,
+    ConnectionClosed,
+    Flow,
+    NoRecipients,
+    ReplyReceived,
+    Timer,
+    TlsInfo,
+    Violation,
+)
+from smtpstate._lines import LineReader
+from smtpstate._output import Output
+from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, check_parameters
+from smtpstate._replies import Reply, ReplyReader
+from smtpstate._state import Outcome, Phase, Session
+
+Question: TypeAlias = Command | Connected | EndOfMessage  # what a reply can be bound to
+
+_WAIT_TIMERS: Final[dict[Wait, Timer]] = {
+    Wait.GREETING: Timer.GREETING,
+    Wait.COMMAND: Timer.COMMAND,
+    Wait.DATA: Timer.DATA,
+    Wait.END: Timer.END,
+}
+_AS_AGREED: Final = frozenset({CloseReason.QUIT, CloseReason.CLOSED})
+_NO_COMMANDS: Final = frozenset({Phase.BODY, Phase.TLS})
+
+
+@final
+class ClientConnection:
+    """The client's seat of one SMTP connection. It does no I/O and never raises for what a peer sends.
+
+    Drive it like a `ServerConnection`; instead of verdicts there is `send`. `timeout` bounds the whole session, in
+    seconds; None leaves it to the time that each reply may take. `hostname` is what a hello should say.
+    """
+
+    def __init__(
+        self,
+        hostname: str,
+        *,
+        clock: Clock,
+        limits: Limits | None = None,
+        implicit_tls: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        self.hostname: Final = hostname
+        self.capabilities: Capabilities = NO_CAPABILITIES
+        self.tls: TlsInfo | None = None
+        self.half_close: bool = False
+        self._clock: Final = clock
+        self._limits: Final = limits if limits is not None else Limits()
+        self._session: Final = Session()  # moves on replies only
+        self._assumed: Session = Session()  # as if all that is outstanding succeeds
+        self._lines: Final = LineReader()
+        self._reader: ReplyReader = ReplyReader(self._limits.reply_lines, self._limits.reply)
+        self._out: Final = Output()
+        self._timers: Final = TimerTable()
+        self._events: Final[deque[ClientEvent]] = deque()
+        self._asked: Final[deque[Question]] = deque([Connected()])  # written, in order; a reply is due for each
+        self._queued: Final[deque[Command]] = deque()  # not written: the server has to catch up first
+        self._unsent: int = 0  # how many of those asked have not been taken by the driver
+        self._hellos: int = 0  # how many hellos are outstanding: until they are answered, nothing is offered
+        self._mid_reply: bool = False  # lines of a reply were read, its last is missing
+        self._early: bool = False  # the reply under way began when nobody had asked for anything
+        self._encoder: DotEncoder = DotEncoder()
+        self._lone_dot: bool = False
+        self._request: Timer = Timer.GREETING
+        self._flow: Flow | None = None
+        self._handshake: bool = implicit_tls
+        self._eof: bool = False
+        self._closed: ConnectionClosed | None = None
+        self._assumed.advance(Verb.CONNECT, Outcome.OK)
+        if timeout is not None:
+            self._timers.grant(Timer.SESSION, timeout)
+            self._timers.run(Timer.SESSION, clock())
+        if implicit_tls:
+            self._expect(Timer.HANDSHAKE, self._limits.handshake_seconds)
+        else:
+            self._expect_reply()
+
+    # What it knows.
+
+    @property
+    def phase(self) -> Phase:
+        return self._session.phase
+
+    @property
+    def closed(self) -> ConnectionClosed | None:
+        """How it ended, once it has."""
+        return self._closed
+
+    @property
+    def broken(self) -> CloseReason | None:
+        """Why nothing but `close()` is left; None while the session is whole, or when it ended as agreed."""
+        if self._closed is None or self._closed.reason in _AS_AGREED:
+            return None
+        return self._closed.reason
+
+    @property
+    def outstanding(self) -> int:
+        """How many replies are still due, those for commands that wait to be written among them."""
+        return len(self._asked) + len(self._queued)
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether the next reply can only answer the next command."""
+        return self._closed is None and not self.outstanding and self._session.phase not in _NO_COMMANDS
+
+    @property
+    def can_send_body(self) -> bool:
+        """Whether a 354 has come and the message has not ended yet."""
+        return self._closed is None and self._session.phase is Phase.BODY and not self._asked
+
+    @property
+    def deadline(self) -> float | None:
+        """When to call `handle_timeout()`, on the clock that was given; None: never."""
+        return self._timers.deadline
+
+    # Inputs.
+
+    def receive_data(self, data: bytes) -> None:
+        """Octets from the peer, in order; b"" does nothing."""
+        if not data or self._closed is not None or self._cut_off():
+            return
+        if self._session.phase is Phase.TLS or self._handshake:
+            self._violate(Violation.EARLY_PLAINTEXT)
+            return
+        self._lines.receive_data(data)
+
+    def receive_eof(self) -> None:
+        """The peer will send no more; what it sent before still counts."""
+        self._eof = True
+
+    def connection_lost(self) -> None:
+        """The transport is gone: nothing can be sent or received any more. What came before still counts."""
+        self._read_replies()
+        self._end(ConnectionClosed(CloseReason.LOST))
+
+    def handle_timeout(self) -> None:
+        """The deadline has passed. Early or spurious calls do nothing."""
+        self._cut_off()
+
+    def tls_established(self, info: TlsInfo) -> None:
+        """The handshake is done; for those who bring their own TLS. Raises LocalProtocolError if none was due."""
+        self._need_handshake()
+        self._handshake = False
+        self.tls = info
+        self._session.advance(Verb.TLS, Outcome.OK)
+        self._assume()
+        if self._session.phase is Phase.CONNECT:
+            self._expect_reply()
+        else:
+            self.capabilities = NO_CAPABILITIES
+            self._events.append(CapabilitiesChanged(NO_CAPABILITIES))
+            self._timers.stop(self._request)
+
+    def tls_failed(self) -> None:
+        """The handshake failed: nothing but closing is left (RFC 3207 section 4.1)."""
+        self._need_handshake()
+        self._end(ConnectionClosed(CloseReason.TLS_FAILED))
+
+    def _need_handshake(self) -> None:
+        if not self._handshake and self._session.phase is not Phase.TLS:
+            raise LocalProtocolError(f"no TLS handshake is due in phase {self._session.phase.name}")
+
+    # Asking.
+
+    def send(self, item: Command | Body | EndOfMessage) -> bool:
+        """Queues a command, a piece of the body, or its end. Then drain `data_to_send()`.
+
+        Commands are pipelined where the server allows it (RFC 2920) and wait for their turn elsewhere. False, and
+        nothing done, when the connection has ended. Raises LocalProtocolError for what is out of order, not offered,
+        or cannot be spelled; nothing has changed then.
+        """
+        if self._closed is not None:
+            return False
+        match item:
+            case Body():
+                self._need_body()
+                self._out.put(self._encoder.encode(item.data))
+                self._expect(Timer.BODY, self._limits.block_seconds)
+            case EndOfMessage():
+                self._need_body()
+                self._out.put(self._encoder.finish())
+                self._ask(item)
+                self._assumed.advance(Verb.END, Outcome.OK)
+            case _:
+                self._check_order(item)
+                octets = self.check(item)
+                if self._may_write():  # never while others wait: what keeps them keeps this one, too
+                    self._out.put(octets)
+                    self._ask(item)
+                else:
+                    self._queued.append(item)
+                self._assumed.advance(item.verb, _hoped(item))
+                if isinstance(item, Ehlo | Helo):
+                    self._hellos += 1
+        return True
+
+    def close(self) -> None:
+        """Ends the connection at once; what is queued is dropped. Saying QUIT first is polite, and yours to do."""
+        self._end(ConnectionClosed(CloseReason.CLOSED))
+
+    def _need_body(self) -> None:
+        if not self.can_send_body:
+            raise LocalProtocolError(f"no body can be sent in phase {self._session.phase.name}")
+
+    def check(self, command: Command) -> bytes:
+        """The line that `send` would write. Raises LocalProtocolError for what is not offered or cannot be spelled."""
+        # A hello replaces what an older one offered (RFC 5321 section 4.1.4), so while one is due nothing is certain.
+        offered = NO_CAPABILITIES if self._hellos else self.capabilities
+        try:
+            if isinstance(command, Mail):
+                check_parameters(command.parameters, MAIL_PARAMETERS, offered)
+            elif isinstance(command, Rcpt):
+                check_parameters(command.parameters, RCPT_PARAMETERS, offered)
+        except GrammarError as error:
+            raise LocalProtocolError(f"{command.verb.name}: {error}") from None
+        return encode_command(command, self._limits.command_line)
+
+    def _check_order(self, command: Command) -> None:
+        refusal = self._assumed.check(command.verb)
+        if refusal is not None:
+            raise LocalProtocolError(f"{command.verb.name} is out of order: {refusal}")
+        if isinstance(command, Rset) and not self.in_sync:
+            raise LocalProtocolError("RSET cannot tell its reply from those outstanding")
+        if isinstance(command, StartTls) and self._hellos:
+            raise LocalProtocolError("whether STARTTLS is offered is not known before the hello is answered")
+
+    def _may_write(self) -> bool:
+        """RFC 2920 section 3.1: only after PIPELINING, and never past a command that ends its group."""
+        return not self._asked or (self.capabilities.pipelining and not _ends_group(self._asked[-1]))
+
+    def _ask(self, question: Question) -> None:
+        self._asked.append(question)
+        self._unsent += 1
+        if len(self._asked) == 1:
+            self._expect_reply()
+
+    # Events.
+
+    def next_event(self) -> ClientEvent | Flow:
+        """The next event, or what to do until there is one."""
+        while True:
+            if self._events:
+                self._flow = None
+                return self._events.popleft()
+            if self._closed is not None:
+                return self._closed
+            flow = self._step()
+            if flow is not None:
+                return self._wait(flow)
+
+    def data_to_send(self) -> bytes:
+        """Octets for the peer, b"" when there are none. Asking again says that the last piece has left."""
+        if self._unsent:
+            # Whatever came until now cannot be an answer to what leaves now.
+            self._read_replies()
+            if len(self._asked) == self._unsent and (self._mid_reply or len(self._lines)):
+                self._early = True
+            self._unsent = 0
+        octets = self._out.take()
+        if not octets and self._request is Timer.BODY:
+            self._timers.stop(Timer.BODY)  # the block has left: the next one is for us to bring
+        return octets
+
+    def _step(self) -> Flow | None:
+        if self._handshake or self._session.phase is Phase.TLS:
+            return self._need(Flow.NEED_TLS)
+        if self._read_line():
+            return None
+        return self._need(Flow.NEED_DATA if self._asked else Flow.NEED_COMMAND)
+
+    def _need(self, flow: Flow) -> Flow | None:
+        if not self._eof:
+            return flow
+        self._end(ConnectionClosed(CloseReason.EOF))
+        return None
+
+    # Replies.
+
+    def _read_replies(self) -> None:
+        """All that is here; replies are bounded by what was asked, since one more than that ends the session."""
+        while self._read_line():
+            pass
+
+    def _read_line(self) -> bool:
+        """One line of a reply; False when there is no whole one."""
+        line = self._lines.next_line(self._limits.reply_line)
+        if line is None:
+            return False
+        if line.too_long:
+            self._violate(Violation.REPLY_TOO_LONG)
+            return True
+        try:
+            reply = self._reader.add(line.data)
+        except GrammarError as error:
+            self._violate(FAULT_VIOLATIONS[error.fault])
+            return True
+        self._mid_reply = reply is None
+        if reply is not None:
+            self._bind(reply)
+        return True
+
+    def _bind(self, reply: Reply) -> None:
+        """Gives a reply to what asked for it."""
+        outcome = Outcome.of(reply.code)
+        if self._early or len(self._asked) <= self._unsent:
+            self._unasked(reply, outcome)
+            return
+        question = self._asked.popleft()
+        success = _hoped(question)
+        if outcome not in (success, Outcome.FAIL, Outcome.CLOSE):
+            self._violate(Violation.UNEXPECTED_REPLY)
+            return
+        if isinstance(question, Ehlo | Helo):
+            self._hellos -= 1
+        self._expect_reply()
+        had_recipients = self._session.phase is Phase.RCPT
+        self._session.advance(question.verb, outcome)
+        if self._lone_dot and isinstance(question, EndOfMessage):
+            self._lone_dot = False
+        elif question.verb is Verb.DATA and outcome is Outcome.MORE and not had_recipients:
+            self._send_lone_dot()
+        else:
+            self._events.append(ReplyReceived(question, reply))
+            if outcome is success:
+                self._succeeded(question, reply)
+        if outcome is Outcome.CLOSE:
+            self._end(ConnectionClosed(CloseReason.GOING_AWAY, reply=reply))
+        elif outcome is Outcome.FAIL or self._session.phase is Phase.BODY:
+            self._assume()
+        self._write_queued()
+
+    def _succeeded(self, question: Question, reply: Reply) -> None:
+        match question:
+            case Ehlo() | Helo():
+                lines = reply.lines[1:] if isinstance(question, Ehlo) else ()
+                self.capabilities = Capabilities.parse(lines)
+                self._session.offers_tls = self._assumed.offers_tls = self.capabilities.starttls
+                self._events.append(CapabilitiesChanged(self.capabilities))
+            case _ if question.verb is Verb.DATA:
+                self._encoder = DotEncoder()
+            case _ if question.verb is Verb.QUIT:
+                self._end(ConnectionClosed(CloseReason.QUIT))
+            case _ if question.verb is Verb.STARTTLS and len(self._lines):
+                self._violate(Violation.EARLY_PLAINTEXT)
+            case _ if question.verb is Verb.STARTTLS:
+                self._expect(Timer.HANDSHAKE, self._limits.handshake_seconds)
+            case _:
+                pass
+
+    def _send_lone_dot(self) -> None:
+        """RFC 2920 section 3.1: the server said 354 though no recipient stands; an empty message ends it."""
+        self._lone_dot = True
+        self._out.put(b".\r\n")
+        self._ask(EndOfMessage())
+        self._events.append(NoRecipients())
+
+    def _unasked(self, reply: Reply, outcome: Outcome) -> None:
+        """A reply that nobody asked for: only 421 is one, and a refusal of a message whose dot has not left yet."""
+        refused = self._session.phase is Phase.BODY and outcome in (Outcome.FAIL, Outcome.CLOSE)
+        if refused:
+            self._events.append(ReplyReceived(EndOfMessage(), reply))
+        if refused or outcome is Outcome.CLOSE:
+            self._end(ConnectionClosed(CloseReason.GOING_AWAY, reply=reply))
+        else:
+            self._violate(Violation.UNSOLICITED_REPLY)
+
+    def _write_queued(self) -> None:
+        while self._queued and self._may_write():
+            command = self._queued.popleft()
+            self._out.put(encode_command(command, self._limits.command_line))
+            self._ask(command)
+
+    def _assume(self) -> None:
+        """Rebuilds what is assumed from what is known and what is outstanding."""
+        self._assumed = self._session.copy()
+        for question in (*self._asked, *self._queued):
+            self._assumed.advance(question.verb, _hoped(question))
+
+    # Trouble, and time.
+
+    def _violate(self, violation: Violation) -> None:
+        self._end(ConnectionClosed(CloseReason.VIOLATION, violation))
+
+    def _end(self, closed: ConnectionClosed) -> None:
+        if self._closed is None:
+            self._closed = closed
+            self.half_close = True
+            self._handshake = False
+            self._session.close()
+            self._out.clear()
+            self._lines.clear()
+            self._asked.clear()
+            self._queued.clear()
+            self._timers.stop_all()
+
+    def _cut_off(self) -> bool:
+        timer = self._timers.expired(self._clock())
+        if timer is None:
+            return False
+        self._end(ConnectionClosed(CloseReason.TIMEOUT, timer=timer))
+        return True
+
+    def _expect(self, timer: Timer, seconds: float) -> None:
+        """From here on the peer spends a fresh budget."""
+        self._timers.stop(self._request)
+        self._request = timer
+        self._timers.grant(timer, seconds)
+        self._flow = None
+
+    def _expect_reply(self) -> None:
+        """The time that the oldest outstanding reply may take; nothing runs when none is due."""
+        self._timers.stop(self._request)
+        self._flow = None
+        if self._asked:
+            wait = _wait(self._asked[0])
+            self._expect(_WAIT_TIMERS[wait], self._limits.wait_seconds(wait))
+
+    def _wait(self, flow: Flow) -> Flow:
+        if flow is not self._flow:
+            self._flow = flow
+            self._timers.run(self._request, self._clock())
+        return flow
+
+
+def _hoped(question: Question) -> Outcome:
+    """What the table calls success."""
+    match question:
+        case Connected():
+            return Outcome.of(GREETING.code)
+        case EndOfMessage():
+            return Outcome.of(MESSAGE_ACCEPTED.code)
+        case _:
+            return Outcome.of(COMMANDS[question.verb].success.code)
+
+
+def _ends_group(question: Question) -> bool:
+    return isinstance(question, Connected | EndOfMessage) or COMMANDS[question.verb].ends_group
+
+
+def _wait(question: Question) -> Wait:
+    match question:
+        case Connected():
+            return Wait.GREETING
+        case EndOfMessage():
+            return Wait.END
+        case _:
+            return COMMANDS[question.verb].wait

@@ -1,0 +1,361 @@
+"""Client procedures without I/O: open a session, send one message, say goodbye.
+
+A procedure is a generator. What it yields says what it wants from whoever drives it: `Wants.EVENT`, the next event
+of the connection (the driver moves bytes until there is one, or until the connection has nothing outstanding and
+answers NEED_COMMAND), or `Wants.CHUNK`, the next piece of the body (b"" at its end). The driver sends it back in. What
+the procedure returns is the result.
+
+    wanted = next(procedure)
+    while True:
+        wanted = procedure.send(event or chunk)      # StopIteration.value is the result
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, final
+
+from smtpstate._commands import Data, Ehlo, EndOfMessage, Helo, Mail, Quit, Rcpt, Rset, StartTls, Verb
+from smtpstate._errors import LocalProtocolError, SMTPStateError
+from smtpstate._events import (
+    Body,
+    ClientEvent,
+    ConnectionClosed,
+    Flow,
+    NoRecipients,
+    ReplyReceived,
+)
+from smtpstate._params import BodyType
+from smtpstate._replies import Reply
+from smtpstate._state import Outcome, Phase
+
+if TYPE_CHECKING:
+    from smtpstate._client import ClientConnection
+
+_T = TypeVar("_T")
+
+
+class Wants(Enum):
+    """What a procedure waits for."""
+
+    EVENT = "the next event, or NEED_COMMAND"
+    CHUNK = "the next piece of the body"
+
+
+Procedure: TypeAlias = Generator[Wants, "ClientEvent | Flow | bytes", _T]
+
+
+class TlsMode(StrEnum):
+    """When to use TLS. With REQUIRED nothing but hellos, STARTTLS and QUIT ever leaves in clear text.
+
+    IMPLICIT goes with a connection made with `implicit_tls`, whose first octets are a handshake (RFC 8314 section 3).
+    """
+
+    OFF = "off"
+    OPPORTUNISTIC = "opportunistic"
+    REQUIRED = "required"
+    IMPLICIT = "implicit"
+
+
+class DeliveryError(SMTPStateError):
+    """The session could not be opened, so nothing was sent for anybody."""
+
+
+@final
+class SessionRefused(DeliveryError):
+    """The server does not want to talk to us: `reply` says why, in answer to the greeting or the hello."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"the server refused the session: {reply}")
+        self.reply: Reply = reply
+
+
+@final
+class TlsUnavailable(DeliveryError):
+    """TLS was required and could not be had; nothing was sent in clear text."""
+
+
+@final
+class ConnectionBroken(DeliveryError):
+    """The connection ended before the session was open; `closed` says how."""
+
+    def __init__(self, closed: ConnectionClosed) -> None:
+        what = [closed.reason.value]
+        if closed.violation is not None:
+            what.append(closed.violation.name)
+        if closed.timer is not None:
+            what.append(closed.timer.name.lower())
+        if closed.reply is not None:
+            what.append(str(closed.reply))
+        super().__init__("the connection broke: " + ", ".join(what))
+        self.closed: ConnectionClosed = closed
+
+
+class Result(StrEnum):
+    """What became of a recipient."""
+
+    ACCEPTED = "accepted"
+    RETRY = "retry"  # 4yz, or the connection went before the final dot: try again later
+    REFUSED = "refused"  # 5yz: do not try again
+    UNKNOWN = "unknown"  # the connection went after the final dot and before its answer
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RecipientResult:
+    """One recipient's outcome and the reply that decided it; None when no reply did."""
+
+    address: str
+    outcome: Result
+    reply: Reply | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of one message, recipient by recipient, in the order given."""
+
+    results: tuple[RecipientResult, ...]
+    closed: ConnectionClosed | None = None  # how the connection ended, if it did on the way
+
+    def __iter__(self) -> Iterator[RecipientResult]:
+        return iter(self.results)
+
+    @property
+    def all_accepted(self) -> bool:
+        return all(result.outcome is Result.ACCEPTED for result in self.results)
+
+    def having(self, outcome: Result) -> tuple[str, ...]:
+        """The addresses with this outcome."""
+        return tuple(result.address for result in self.results if result.outcome is outcome)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Who sends to whom, and what must be known of the body before MAIL.
+
+    `size` is an estimate in octets or None; `eight_bit` says that the body has octets above 127.
+    """
+
+    sender: str
+    recipients: tuple[str, ...]
+    size: int | None = None
+    eight_bit: bool = False
+
+
+NO_EIGHT_BIT = Reply(554, "The message has 8-bit octets and the server does not offer 8BITMIME", enhanced="5.6.3")
+
+
+# Stands in for the 354 that a server gave although it had refused every recipient; it decides nothing.
+_NO_RECIPIENTS = Reply(554, "No valid recipients", enhanced="5.5.1")
+
+
+def _next_reply(verb: Verb) -> Procedure[ReplyReceived | ConnectionClosed]:
+    """Waits for the reply to `verb`, or for the end of the connection. Replies to what was asked before pass by."""
+    while True:
+        event = yield Wants.EVENT
+        if isinstance(event, ConnectionClosed) or (isinstance(event, ReplyReceived) and event.to.verb is verb):
+            return event
+        if isinstance(event, NoRecipients):
+            return ReplyReceived(Data(), _NO_RECIPIENTS)
+
+
+def _answer(verb: Verb) -> Procedure[Reply]:
+    event = yield from _next_reply(verb)
+    if isinstance(event, ConnectionClosed):
+        raise ConnectionBroken(event)
+    return event.reply
+
+
+def _ask(client: ClientConnection, command: Ehlo | Helo | StartTls | Quit | Rset) -> Procedure[Reply]:
+    """Sends one command and waits for its answer. Raises ConnectionBroken."""
+    client.send(command)
+    return (yield from _answer(command.verb))
+
+
+def open_session(client: ClientConnection, tls: TlsMode) -> Procedure[None]:
+    """Greeting, EHLO (HELO if it is refused), and STARTTLS with another EHLO where `tls` asks for it.
+
+    Raises SessionRefused, TlsUnavailable or ConnectionBroken.
+    """
+    greeting = yield from _answer(Verb.CONNECT)
+    if Outcome.of(greeting.code) is not Outcome.OK:
+        raise SessionRefused(greeting)
+    if tls is TlsMode.IMPLICIT and client.tls is None:
+        raise TlsUnavailable("TLS is required, and the connection was made without it")
+    yield from _hello(client)
+    if tls is TlsMode.OFF or client.tls is not None:
+        return
+    if not client.capabilities.starttls:
+        if tls is TlsMode.REQUIRED:
+            raise TlsUnavailable("TLS is required, and the server does not offer STARTTLS")
+        return
+    reply = yield from _ask(client, StartTls())
+    if Outcome.of(reply.code) is not Outcome.OK:
+        if tls is TlsMode.REQUIRED:
+            raise TlsUnavailable(f"TLS is required, and the server refused STARTTLS: {reply}")
+        if client.closed is not None:
+            raise ConnectionBroken(client.closed)
+        return
+    while client.phase is Phase.TLS:
+        yield Wants.EVENT
+    yield from _hello(client)
+
+
+def _hello(client: ClientConnection) -> Procedure[None]:
+    reply = yield from _ask(client, Ehlo(client.hostname))
+    if reply.code // 100 == 5 and client.closed is None:  # RFC 5321 section 3.2: some know HELO only
+        reply = yield from _ask(client, Helo(client.hostname))
+    if Outcome.of(reply.code) is not Outcome.OK:
+        raise SessionRefused(reply)
+
+
+def send_message(client: ClientConnection, envelope: Envelope) -> Procedure[Delivery]:
+    """One message: MAIL, every RCPT, DATA, the body, the dot. Pipelined where the server allows it (RFC 2920).
+
+    Refusals of one recipient do not touch the others. Never raises for what the server does; the `Delivery` says it.
+    Raises LocalProtocolError, before anything is sent, when there is no recipient, an address cannot be spelled, or
+    another transaction is open.
+    """
+    return (yield from _Message(client, envelope).run())
+
+
+@final
+class _Message:
+    def __init__(self, client: ClientConnection, envelope: Envelope) -> None:
+        self.client = client
+        self.envelope = envelope
+        self.mail: Reply | None = None
+        self.rcpts: list[Reply] = []  # in the order of the recipients
+
+    def run(self) -> Procedure[Delivery]:
+        client = self.client
+        if self.envelope.eight_bit and not client.capabilities.eight_bit_mime:
+            return self.refused(NO_EIGHT_BIT)
+        commands = self.commands()
+        pipelining = client.capabilities.pipelining
+        if pipelining:
+            for command in commands:
+                client.send(command)
+        data_reply: Reply | None = None
+        for command in commands:
+            if not pipelining:
+                if self.is_hopeless(command):
+                    break
+                client.send(command)
+            event = yield from _next_reply(command.verb)
+            if isinstance(event, ConnectionClosed):
+                return self.lost(event)
+            match event.to:
+                case Mail():
+                    self.mail = event.reply
+                case Rcpt():
+                    self.rcpts.append(event.reply)
+                case _:
+                    data_reply = event.reply
+        if client.can_send_body:
+            return (yield from self.body())
+        while client.outstanding:  # the lone dot of a message without recipients
+            yield Wants.EVENT
+        yield from self.reset()
+        return self.settled(data_reply)
+
+    def commands(self) -> list[Mail | Rcpt | Data]:
+        """The whole transaction up to its body. Raises LocalProtocolError before anything is sent."""
+        client, envelope = self.client, self.envelope
+        if not envelope.recipients:
+            raise LocalProtocolError("a message needs a recipient")
+        size = envelope.size if "SIZE" in client.capabilities else None
+        body = BodyType.EIGHTBITMIME if envelope.eight_bit else None
+        commands: list[Mail | Rcpt | Data] = [Mail.of(envelope.sender, size=size, body=body)]
+        commands.extend(Rcpt.of(address) for address in envelope.recipients)
+        commands.append(Data())
+        for command in commands:
+            client.check(command)
+        return commands
+
+    def is_hopeless(self, command: Mail | Rcpt | Data) -> bool:
+        """In lock-step we know better than to go on: MAIL was refused, or nobody is left for DATA."""
+        match command:
+            case Mail():
+                return False
+            case Rcpt():
+                return not _is_yes(self.mail)
+            case _:
+                return not any(_is_yes(reply) for reply in self.rcpts)
+
+    def body(self) -> Procedure[Delivery]:
+        client = self.client
+        dotted = False
+        while client.can_send_body:
+            chunk = yield Wants.CHUNK
+            assert isinstance(chunk, bytes)
+            if not chunk:
+                dotted = client.send(EndOfMessage())
+            elif client.send(Body(chunk)):
+                event = yield Wants.EVENT  # lets it leave, and looks whether the server has had enough
+                if isinstance(event, ReplyReceived):
+                    return self.settled(event.reply)
+        event = yield from _next_reply(Verb.END)
+        if isinstance(event, ReplyReceived):
+            return self.settled(event.reply)
+        return self.lost(event, Result.UNKNOWN if dotted else Result.RETRY)
+
+    def reset(self) -> Procedure[None]:
+        """Leaves no half transaction behind on a connection that may be used again."""
+        if self.client.phase in (Phase.MAIL, Phase.RCPT):
+            try:
+                yield from _ask(self.client, Rset())
+            except ConnectionBroken:
+                return
+
+    # What became of it.
+
+    def refused(self, reply: Reply) -> Delivery:
+        return Delivery(tuple(RecipientResult(a, _result(reply), reply) for a in self.envelope.recipients))
+
+    def settled(self, final_reply: Reply | None) -> Delivery:
+        """The final reply decides for the recipients that were accepted, their own reply for the others."""
+        return self.judged(Result.RETRY, final_reply, self.client.closed)
+
+    def lost(self, closed: ConnectionClosed, outcome: Result = Result.RETRY) -> Delivery:
+        """The connection went: recipients with a refusal keep it, the others get `outcome`."""
+        return self.judged(outcome, None, closed)
+
+    def judged(self, undecided: Result, final_reply: Reply | None, closed: ConnectionClosed | None) -> Delivery:
+        results: list[RecipientResult] = []
+        for index, address in enumerate(self.envelope.recipients):
+            own = self.rcpts[index] if index < len(self.rcpts) else None
+            if self.mail is not None and not _is_yes(self.mail):
+                own = self.mail
+            if own is None or _is_yes(own):
+                own = final_reply
+            if own is not None:
+                results.append(RecipientResult(address, _result(own), own))
+            else:
+                results.append(RecipientResult(address, undecided, None if closed is None else closed.reply))
+        return Delivery(tuple(results), closed)
+
+
+def _is_yes(reply: Reply | None) -> bool:
+    return reply is not None and reply.code // 100 == 2
+
+
+def _result(reply: Reply) -> Result:
+    return {2: Result.ACCEPTED, 5: Result.REFUSED}.get(reply.code // 100, Result.RETRY)
+
+
+def quit_session(client: ClientConnection) -> Procedure[None]:
+    """QUIT, as a courtesy, and the end: nothing that happens here changes what became of a message."""
+    if client.in_sync:
+        client.send(Quit())
+        yield from _next_reply(Verb.QUIT)
+    client.close()
+
+
+def addresses(recipients: str | Sequence[str]) -> tuple[str, ...]:
+    """One address or several, as a tuple."""
+    return (recipients,) if isinstance(recipients, str) else tuple(recipients)

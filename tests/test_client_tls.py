@@ -1,0 +1,158 @@
+"""ClientConnection: STARTTLS and implicit TLS, as those see it who bring their own TLS."""
+
+import pytest
+
+from smtpstate._capabilities import NO_CAPABILITIES
+from smtpstate._client import ClientConnection
+from smtpstate._commands import Ehlo, Mail, Noop, Quit, StartTls
+from smtpstate._errors import LocalProtocolError
+from smtpstate._events import (
+    CapabilitiesChanged,
+    CloseReason,
+    Connected,
+    ConnectionClosed,
+    Flow,
+    ReplyReceived,
+    Violation,
+)
+from smtpstate._replies import Reply
+from smtpstate._state import Phase
+from tests.scripted_server import CUTS, HELLO, TLS, ManualClock, Wire, codes
+
+GREETING = (b"", b"220 mx.example\r\n")
+OFFERS = (HELLO, b"250-mx.example\r\n250-STARTTLS\r\n250 SIZE\r\n")
+STARTTLS = b"STARTTLS\r\n"
+EARLY = ConnectionClosed(CloseReason.VIOLATION, Violation.EARLY_PLAINTEXT)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_after_starttls_everything_learnt_in_clear_is_forgotten(cut: int):
+    wire = Wire([GREETING, OFFERS, (STARTTLS, b"220 go\r\n"), (HELLO, b"250 mx.example\r\n")], cut=cut).open()
+    assert wire.client.capabilities.starttls
+    assert wire.say(StartTls()) == [
+        ReplyReceived(StartTls(), Reply(220, "go")),
+        CapabilitiesChanged(NO_CAPABILITIES),
+    ]
+    client = wire.client
+    assert (client.tls, client.phase, client.capabilities) == (TLS, Phase.GREETED, NO_CAPABILITIES)
+    with pytest.raises(LocalProtocolError, match="Send EHLO first"):
+        client.send(Mail.of("me@me.example"))
+    assert codes(wire.say(Ehlo("me.example"))) == [("EHLO", 250)]
+    with pytest.raises(LocalProtocolError, match="TLS is active"):
+        client.send(StartTls())
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize(
+    ("injected", "reason"),
+    [
+        (b"250-mx.example\r\n250 SIZE\r\n", "a reply for the next EHLO"),
+        (b"2", "an octet is enough"),
+        (b"\r\n", "an empty line"),
+        (b"\x16\x03\x03", "TLS that comes before our ClientHello"),
+        (b"421 bye\r\n", "whoever says so"),
+    ],
+)
+def test_octets_behind_the_220_end_the_session(injected: bytes, reason: str, cut: int):
+    wire = Wire([GREETING, OFFERS]).open()
+    client = wire.client
+    client.send(StartTls())
+    assert client.data_to_send() == STARTTLS
+    octets = b"220 go\r\n" + injected
+    for start in range(0, len(octets), cut):
+        client.receive_data(octets[start : start + cut])
+    assert client.next_event() == ReplyReceived(StartTls(), Reply(220, "go"))
+    assert client.next_event() == EARLY, reason
+    with pytest.raises(LocalProtocolError):
+        client.tls_established(TLS)
+    assert client.tls is None
+
+
+def test_plaintext_during_the_handshake_ends_the_session():
+    wire = Wire([GREETING, OFFERS]).open()
+    client = wire.client
+    client.send(StartTls())
+    client.data_to_send()
+    client.receive_data(b"220 go\r\n")
+    client.next_event()
+    assert client.next_event() is Flow.NEED_TLS
+    client.receive_data(b"2")
+    assert client.next_event() == EARLY
+
+
+def test_plaintext_before_an_implicit_handshake_ends_the_session():
+    client = ClientConnection("me.example", clock=ManualClock(), implicit_tls=True)
+    client.receive_data(b"220 mx\r\n")
+    assert client.next_event() == EARLY
+
+
+@pytest.mark.parametrize("code", [454, 501, 502, 554])
+def test_a_refused_starttls_leaves_the_session_as_it_was(code: int):
+    wire = Wire([GREETING, OFFERS, (STARTTLS, b"%d no\r\n" % code)]).open()
+    assert codes(wire.say(StartTls())) == [("STARTTLS", code)]
+    assert wire.client.phase is Phase.READY
+    assert wire.client.capabilities.starttls
+
+
+def test_while_a_handshake_is_due_nothing_can_be_said():
+    wire = Wire([GREETING, OFFERS]).open()
+    client = wire.client
+    client.send(StartTls())
+    with pytest.raises(LocalProtocolError, match="out of order"):
+        client.send(Noop())  # it would be read by whoever sits in between
+    client.data_to_send()
+    client.receive_data(b"220 go\r\n")
+    client.next_event()
+    assert client.phase is Phase.TLS
+    assert not client.in_sync
+    for command in (Noop(), Quit(), Ehlo("me.example")):
+        with pytest.raises(LocalProtocolError, match="out of order"):
+            client.send(command)
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_a_handshake_that_fails_ends_the_session(implicit: bool):
+    if implicit:
+        client = ClientConnection("me.example", clock=ManualClock(), implicit_tls=True)
+    else:
+        client = Wire([GREETING, OFFERS]).open().client
+        client.send(StartTls())
+        client.data_to_send()
+        client.receive_data(b"220 go\r\n")
+        client.next_event()
+    assert client.next_event() is Flow.NEED_TLS
+    client.tls_failed()
+    assert client.next_event() == ConnectionClosed(CloseReason.TLS_FAILED)
+    assert client.broken is CloseReason.TLS_FAILED
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_eof_during_the_handshake_ends_the_session(implicit: bool):
+    if implicit:
+        client = ClientConnection("me.example", clock=ManualClock(), implicit_tls=True)
+    else:
+        client = Wire([GREETING, OFFERS]).open().client
+        client.send(StartTls())
+        client.data_to_send()
+        client.receive_data(b"220 go\r\n")
+        client.next_event()
+    client.receive_eof()
+    assert client.next_event() == ConnectionClosed(CloseReason.EOF)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_implicit_tls_comes_before_the_greeting(cut: int):
+    wire = Wire([GREETING, (HELLO, b"250-mx.example\r\n250 STARTTLS\r\n")], cut=cut, implicit_tls=True)
+    assert wire.events() == [ReplyReceived(Connected(), Reply(220, "mx.example"))]
+    assert (wire.client.tls, wire.in_clear) == (TLS, [])
+    wire.say(Ehlo("me.example"))
+    with pytest.raises(LocalProtocolError, match="TLS is active"):
+        wire.client.send(StartTls())  # RFC 3207 section 4.2, whatever the server offers
+
+
+def test_no_handshake_without_a_need():
+    client = Wire([GREETING, OFFERS]).open().client
+    for call in (lambda: client.tls_established(TLS), client.tls_failed):
+        with pytest.raises(LocalProtocolError, match="no TLS handshake is due"):
+            call()
+    assert client.phase is Phase.READY
