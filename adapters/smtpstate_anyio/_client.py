@@ -1,0 +1,301 @@
+"""connect and Client: mail out."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from email.message import Message
+from functools import partial
+from ssl import SSLCertVerificationError
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, final, runtime_checkable
+
+from anyio import (
+    CancelScope,
+    ResourceGuard,
+    connect_tcp,
+    current_time,
+    fail_after,
+    move_on_after,
+    to_thread,
+)
+from anyio.abc import SocketAttribute
+
+from smtpstate import (
+    Capabilities,
+    ClientConnection,
+    ConnectionBroken,
+    ConnectionClosed,
+    DeliveryError,
+    Flow,
+    LocalProtocolError,
+    SMTPStateError,
+    TlsInfo,
+    TlsMode,
+    TlsUnavailable,
+)
+from smtpstate import tls as tls_layer
+from smtpstate._abnf import DOMAIN
+from smtpstate._delivery import Envelope, Wants, addresses, open_session, quit_session, send_message
+from smtpstate_anyio._driver import Driver
+from smtpstate_anyio._listen import internet_address, split_address
+from smtpstate_anyio._source import BLOCK, BinaryFile, Scan, check_bytes, flatten, pieces, scan_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from ssl import SSLContext, SSLError
+
+    from anyio.abc import SocketStream
+
+    from smtpstate import ClientEvent, Delivery, Limits
+    from smtpstate._delivery import Procedure
+    from smtpstate_anyio._driver import Machine
+    from smtpstate_anyio._source import Octets, Source
+
+_QUIT_SECONDS: Final = 2.0  # a farewell is worth no more
+_PORTS: Final = {TlsMode.IMPLICIT: 465}  # RFC 8314 section 3.3; 25 for the others
+
+_T = TypeVar("_T")
+
+
+@final
+class CannotConnect(DeliveryError):
+    """No TCP connection could be made: an unknown name, nobody listening, or no answer in time."""
+
+
+@asynccontextmanager
+async def connect(
+    address: str,
+    *,
+    tls: TlsMode | str = TlsMode.REQUIRED,
+    ssl_context: SSLContext | None = None,
+    hostname: str | None = None,
+    timeout: float | None = 60.0,  # noqa: ASYNC109 - the core keeps it, handshakes and pipelined replies included
+    limits: Limits | None = None,
+) -> AsyncGenerator[Client, None]:
+    """A session with the server at HOST:PORT, greeted and in TLS; the port is 25 by default, 465 with implicit TLS.
+
+    `tls` is a TlsMode or its value. With "required" and "implicit" the certificate is verified against `ssl_context`,
+    or against the system's authorities. `hostname` is what we say in EHLO. `timeout`, in seconds, bounds everything
+    from here to the end; None leaves it to the time that each reply may take. Raises DeliveryError: CannotConnect,
+    SessionRefused, TlsUnavailable or ConnectionBroken. ValueError for arguments that make no sense.
+    """
+    mode = TlsMode(tls)
+    host, port = split_address(address, _PORTS.get(mode, 25))
+    started = current_time()
+    stream = await _connect_tcp(address, host, port, timeout)
+    client: Client | None = None
+    try:
+        connection = ClientConnection(
+            hostname or _own_name(stream),
+            clock=current_time,
+            limits=limits,
+            implicit_tls=mode is TlsMode.IMPLICIT,
+            timeout=None if timeout is None else max(0.0, started + timeout - current_time()),
+        )
+        machine: Machine[ClientEvent] = connection
+        if mode is not TlsMode.OFF:
+            context = ssl_context or tls_layer.client_context(verify=mode is not TlsMode.OPPORTUNISTIC)
+            machine = tls_layer.secure(connection, context, server_hostname=host.partition("%")[0])
+        client = Client(connection, Driver(machine, stream, duplex=True))
+        try:
+            await client.run(open_session(connection, mode))
+        except ConnectionBroken as error:
+            if isinstance(machine, tls_layer.SecureConnection) and machine.failure is not None:
+                raise TlsUnavailable(f"TLS failed: {_reason(machine.failure)}") from error
+            raise
+        yield client
+    finally:
+        try:
+            if client is not None:
+                await client.say_goodbye()
+        finally:
+            with CancelScope(shield=True):
+                await stream.aclose()
+
+
+@final
+class Client:
+    """An open session. `connect` makes it, and ends it."""
+
+    def __init__(self, connection: ClientConnection, driver: Driver[ClientEvent]) -> None:
+        self.connection: Final = connection
+        self._driver: Final = driver
+        self._guard: Final = ResourceGuard("sending with")
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server offers now."""
+        return self.connection.capabilities
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        return self.connection.tls
+
+    @property
+    def closed(self) -> ConnectionClosed | None:
+        """How the session ended, once it has."""
+        return self.connection.closed
+
+    async def send(
+        self, message: Source, *, sender: str, recipients: str | Sequence[str], eight_bit: bool | None = None
+    ) -> Delivery:
+        """Sends one message, and says what became of it for each recipient.
+
+        `message` is bytes, a binary file (read twice where it can be, to count and scan it), an EmailMessage, or an
+        iterator of bytes, async or not. `sender` "" is the null reverse-path. `eight_bit` says whether there are octets
+        above 127; None finds out, and takes an iterator to have some where the server allows them. Bare CR and LF
+        become CRLF. Raises ConnectionBroken when the session ended before, LocalProtocolError for an address that
+        cannot be sent, or for an octet above 127 that was not announced; what reading `message` raises goes through.
+        """
+        with self._guard:
+            closed = self.connection.closed
+            if closed is not None:
+                raise ConnectionBroken(closed)
+            allowed = self.capabilities.eight_bit_mime
+            octets: Octets
+            if isinstance(message, Message):
+                octets = await to_thread.run_sync(partial(flatten, message, eight_bit=allowed))
+            else:
+                octets = message
+            scan = await _scan(octets)
+            if eight_bit is None:
+                eight_bit = allowed if scan is None else scan.eight_bit
+            envelope = Envelope(sender, addresses(recipients), None if scan is None else scan.size, eight_bit)
+            if not envelope.recipients:
+                raise LocalProtocolError("a message needs a recipient")
+            async with aclosing(_Pieces(octets, eight_bit=eight_bit)) as body:
+                return await self.run(send_message(self.connection, envelope), body)
+
+    async def run(self, procedure: Procedure[_T], body: AsyncIterator[bytes] | None = None) -> _T:
+        """Gives a procedure what it wants. Whatever interrupts it leaves the connection broken."""
+        try:
+            wanted = next(procedure)
+            while True:
+                if wanted is Wants.EVENT:
+                    wanted = procedure.send(await self._event())
+                else:
+                    wanted = procedure.send(b"" if body is None else await anext(body, b""))
+        except StopIteration as stop:
+            result: _T = stop.value
+            return result
+        except BaseException as error:
+            whole = isinstance(error, SMTPStateError) and self.connection.in_sync
+            if self.connection.closed is None and not whole:
+                self._driver.machine.connection_lost()
+            raise
+        finally:
+            if self.connection.closed is not None:
+                with CancelScope(shield=True):
+                    with move_on_after(_QUIT_SECONDS):
+                        await self._driver.move(Flow.NEED_FLUSH)  # TLS has an alert or a farewell to send
+                    await self._driver.stream.aclose()
+
+    async def _event(self) -> ClientEvent | Flow:
+        """The next event; NEED_COMMAND when everything is written and nothing outstanding."""
+        driver, drained = self._driver, False
+        while True:
+            event = driver.poll()
+            if not isinstance(event, Flow) or (event is Flow.NEED_COMMAND and drained):
+                return event
+            await driver.move(event)
+            drained = True
+
+    async def say_goodbye(self) -> None:
+        with move_on_after(_QUIT_SECONDS):
+            await self.run(quit_session(self.connection))
+
+
+async def _connect_tcp(address: str, host: str, port: int, seconds: float | None) -> SocketStream:
+    try:
+        with fail_after(seconds):
+            return await connect_tcp(host, port)
+    except TimeoutError:
+        why = "no answer in time"
+    except OSError as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        if cause.errno is None or isinstance(cause, socket.gaierror):
+            why = cause.strerror or str(cause)
+        else:
+            why = os.strerror(cause.errno)  # trio's text has the address in it, again
+    except UnicodeError:
+        why = "not a host name"
+    raise CannotConnect(f"cannot connect to {address}: {why}")
+
+
+def _reason(failure: SSLError) -> str:
+    if isinstance(failure, SSLCertVerificationError):
+        return failure.verify_message
+    return failure.reason or str(failure)
+
+
+def _own_name(stream: SocketStream) -> str:
+    """What to say in EHLO: the host's name if it looks like one in the DNS, else our address as a literal.
+
+    RFC 5321 section 4.1.4. No look-up is made.
+    """
+    name = socket.gethostname()
+    if "." in name and re.fullmatch(DOMAIN, name) and not name.endswith((".local", ".localdomain")):
+        return name
+    address, _, _ = internet_address(stream.extra(SocketAttribute.local_address))[0].partition("%")
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+
+
+async def _scan(message: Octets) -> Scan | None:
+    """What can be known before MAIL; None for what can be read only once."""
+    if isinstance(message, bytes):
+        return Scan((message,))
+    if isinstance(message, BinaryFile) and message.seekable():
+        return await to_thread.run_sync(scan_file, message)
+    return None
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    """An asynchronous generator, or what can be closed like one."""
+
+    async def aclose(self) -> object: ...
+
+
+@final
+class _Pieces(AsyncIterator[bytes]):
+    """The message as the core takes it. Raises LocalProtocolError for an octet above 127 unless `eight_bit`."""
+
+    def __init__(self, message: Octets, *, eight_bit: bool) -> None:
+        self._message: Final = message
+        self._eight_bit: Final = eight_bit
+        self._blocks: Final = None if isinstance(message, BinaryFile) else _iterator(message)
+        self._pieces: Iterator[bytes] = iter(())
+
+    async def __anext__(self) -> bytes:
+        while (piece := next(self._pieces, None)) is None:
+            self._pieces = pieces(check_bytes(await self._block()))
+        if not self._eight_bit and not piece.isascii():
+            raise LocalProtocolError("the message has octets above 127, and 7 bits were announced")
+        return piece
+
+    async def _block(self) -> object:
+        if isinstance(self._blocks, AsyncIterator):
+            return await anext(self._blocks)
+        if self._blocks is not None:
+            block: object = next(self._blocks, None)
+        else:
+            assert isinstance(self._message, BinaryFile)
+            block = await to_thread.run_sync(self._message.read, BLOCK) or None
+        if block is None:
+            raise StopAsyncIteration
+        return block
+
+    async def aclose(self) -> None:
+        """A generator that was not read to its end will not be: it may clean up."""
+        if isinstance(self._blocks, _Closable):
+            with CancelScope(shield=True):
+                await self._blocks.aclose()
+
+
+def _iterator(message: bytes | Iterable[bytes] | AsyncIterable[bytes]) -> Iterator[bytes] | AsyncIterator[bytes]:
+    if isinstance(message, bytes):
+        return iter((message,))
+    return aiter(message) if isinstance(message, AsyncIterable) else iter(message)

@@ -1,0 +1,110 @@
+"""Where a server listens: what the caller asks for, and what the system gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, final
+
+from anyio import create_tcp_listener
+from anyio.abc import SocketAttribute, SocketListener
+
+if TYPE_CHECKING:
+    from anyio.abc import SocketStream
+    from anyio.streams.stapled import MultiListener
+
+ListenerTls: TypeAlias = Literal["starttls", "implicit", "plain"]
+
+_NAMES: dict[ListenerTls, str] = {"starttls": "STARTTLS", "implicit": "TLS", "plain": "plain"}
+
+
+def split_address(address: str, default_port: int | None = None) -> tuple[str, int]:
+    """HOST:PORT, or [IPV6]:PORT, as its two parts. Raises ValueError."""
+    host, colon, port = address.rpartition(":")
+    if default_port is not None and (not colon or port.endswith("]") or (":" in host and not host.startswith("["))):
+        host, port = address, str(default_port)  # no port at all: a name, or an IPv6 address with or without brackets
+    elif ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError(f"an IPv6 address needs brackets: {address!r}")
+    if not (port.isascii() and port.isdecimal() and int(port) <= 65_535):
+        raise ValueError(f"not HOST:PORT: {address!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def internet_address(address: str | tuple[str, int]) -> tuple[str, int]:
+    """Host and port of what anyio calls an address; that of IPv6 has more than two items."""
+    return (address, 0) if isinstance(address, str) else (address[0], address[1])
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An address to listen on. An empty `host` means every address; `port` 0 lets the system choose.
+
+    `tls` is how TLS begins there; None means STARTTLS when the server has a TLS context, plain otherwise.
+    `accept_any` replaces the argument of `serve_messages` for what arrives here.
+    """
+
+    host: str
+    port: int
+    tls: ListenerTls | None = None
+    accept_any: bool | None = None
+
+    @staticmethod
+    def parse(address: str, tls: ListenerTls | None = None, *, accept_any: bool | None = None) -> Listener:
+        """HOST:PORT, [IPV6]:PORT or :PORT. Raises ValueError."""
+        host, port = split_address(address)
+        return Listener(host, port, tls, accept_any)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class BoundListener:
+    """An address that the server listens on, with its real port; `asked` is what asked for it."""
+
+    host: str
+    port: int
+    tls: ListenerTls
+    asked: Listener
+
+    @property
+    def address(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.address} ({_NAMES[self.tls]})"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A bound address and the socket behind it."""
+
+    bound: BoundListener
+    socket: SocketListener
+
+
+async def open_listeners(listen: tuple[str | Listener, ...], *, has_tls: bool) -> list[Opened]:
+    """Binds them all or none. Raises OSError, and ValueError for what cannot be asked for."""
+    asked = [Listener.parse(item) if isinstance(item, str) else item for item in listen]
+    if not asked:
+        raise ValueError("nowhere to listen")
+    if not has_tls and any(listener.tls in ("starttls", "implicit") for listener in asked):
+        raise ValueError("a listener with TLS needs a TLS context")
+    opened: list[Opened] = []
+    try:
+        for listener in asked:
+            tls: ListenerTls = listener.tls or ("starttls" if has_tls else "plain")
+            many: MultiListener[SocketStream]
+            many = await create_tcp_listener(local_host=listener.host or None, local_port=listener.port)
+            for one in many.listeners:  # a name such as localhost has several addresses
+                assert isinstance(one, SocketListener)
+                host, port = internet_address(one.extra(SocketAttribute.local_address))
+                opened.append(Opened(BoundListener(host, port, tls, listener), one))
+    except BaseException:
+        await close_listeners(opened)
+        raise
+    return opened
+
+
+async def close_listeners(opened: list[Opened]) -> None:
+    for item in opened:
+        await item.socket.aclose()

@@ -1,0 +1,244 @@
+"""serve_messages: a server for those who only want the messages."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from anyio import TASK_STATUS_IGNORED
+
+from smtpstate import (
+    Body,
+    Data,
+    Ehlo,
+    EndOfMessage,
+    ForwardPath,
+    Helo,
+    Peer,
+    Rcpt,
+    Refusal,
+    Reply,
+    ReversePath,
+    SMTPStateError,
+    TlsInfo,
+)
+from smtpstate._commands import LOCAL_ERROR
+from smtpstate_anyio._server import serve
+from smtpstate_anyio._session import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from ssl import SSLContext
+
+    from anyio import Event
+    from anyio.abc import TaskStatus
+
+    from smtpstate import Limits
+    from smtpstate_anyio._listen import BoundListener, Listener
+    from smtpstate_anyio._observer import Observer
+    from smtpstate_anyio._session import Session
+
+_NOT_HERE = Reply(550, "No mail is taken here for that address", enhanced="5.7.1")
+
+
+@final
+class IncompleteMessage(SMTPStateError):
+    """The message ended before its end: the client went away, was too slow, or sent too much. Keep nothing of it."""
+
+
+@final
+class MessageBody(AsyncIterator[bytes]):
+    """The content, piece by piece as it arrives. It can be read once.
+
+    It ends only when the whole message is there; else it raises IncompleteMessage. `octets` counts what was read.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.octets: int = 0
+        self.complete: bool = False  # its lone dot was read
+        self.broken: bool = False  # it will never be complete
+        self._session = session
+        self._used_up: bool = False
+        self._expired: bool = False
+
+    def __aiter__(self) -> MessageBody:
+        if self._used_up:
+            raise RuntimeError("the body of a message can be read once")
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._expired:
+            raise RuntimeError("the body of a message is gone when on_message has returned")
+        chunk = await self._pull()
+        if chunk is None:
+            self._used_up = True
+            raise StopAsyncIteration
+        return chunk
+
+    async def _pull(self) -> bytes | None:
+        if self.complete:
+            return None
+        event = None if self.broken else await anext(self._session, None)
+        match event:
+            case Body(data):
+                self.octets += len(data)
+                return data
+            case EndOfMessage():
+                self.complete = True
+                return None
+            case _:
+                self.broken = True
+                raise IncompleteMessage("the message ended before its end")
+
+    async def skip(self) -> None:
+        """Reads what nobody wanted; whether there is an end at all, `complete` tells."""
+        with suppress(IncompleteMessage):
+            while await self._pull() is not None:
+                pass
+
+    def expire(self) -> None:
+        """Nothing can be read any more."""
+        self._expired = True
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message on its way in. `id` is unique, and fit for a file name; `size` is what the client announced."""
+
+    id: str
+    sender: ReversePath
+    recipients: tuple[ForwardPath, ...]
+    body: MessageBody
+    peer: Peer | None
+    tls: TlsInfo | None
+    hello: Ehlo | Helo | None
+    size: int | None = None
+
+    @property
+    def received_with(self) -> str:
+        """The WITH of a Received line. RFC 3848 section 2."""
+        if not isinstance(self.hello, Ehlo):
+            return "SMTP"
+        return "ESMTP" if self.tls is None else "ESMTPS"
+
+
+async def serve_messages(
+    on_message: Callable[[Message], Awaitable[None]],
+    *listen: str | Listener,
+    hostname: str,
+    domains: Iterable[str] = (),
+    accept_any: bool = False,
+    tls: SSLContext | None = None,
+    limits: Limits | None = None,
+    stop: Event | None = None,
+    grace: float = 25.0,
+    observer: Observer | None = None,
+    task_status: TaskStatus[list[BoundListener]] = TASK_STATUS_IGNORED,
+) -> None:
+    """Calls `on_message` for every message to one of `domains`, or to anybody with `accept_any`.
+
+    Returning from it says 250, after the whole message is there; raising `Refusal` says that; any other exception says
+    451 and leaves one log record. It may take `Limits.handler_seconds` between two pieces of the body and after it.
+    Everything else is as in `serve`.
+    """
+    handler = _Messages(on_message, tuple(domains), observer, accept_any=accept_any)
+    await serve(
+        handler.run,
+        *listen,
+        hostname=hostname,
+        tls=tls,
+        limits=limits,
+        stop=stop,
+        grace=grace,
+        observer=observer,
+        task_status=task_status,
+    )
+
+
+@final
+class _Messages:
+    """The tier-2 handler behind `serve_messages`."""
+
+    def __init__(
+        self,
+        on_message: Callable[[Message], Awaitable[None]],
+        domains: tuple[str, ...],
+        observer: Observer | None,
+        *,
+        accept_any: bool,
+    ) -> None:
+        self.on_message = on_message
+        self.domains = domains
+        self.observer = observer
+        self.accept_any = accept_any
+
+    async def run(self, session: Session) -> None:
+        asked = session.listener.asked.accept_any
+        accept_any = self.accept_any if asked is None else asked
+        async for event in session:
+            match event:
+                case Rcpt(recipient):
+                    if accept_any or any(recipient.within(domain) for domain in self.domains):
+                        session.accept()
+                    else:
+                        session.reply(_NOT_HERE)
+                case Data():
+                    await self.message(session)
+                case _:
+                    pass  # the default verdicts are right
+
+    async def message(self, session: Session) -> None:
+        transaction = session.transaction
+        if transaction is None or not session.accept():
+            return
+        await session.flush()  # nobody should wait for on_message to hear 354
+        message = Message(
+            id=f"{time.time_ns() // 1000:x}{secrets.token_hex(4)}",
+            sender=transaction.mail.reverse_path,
+            recipients=tuple(rcpt.recipient for rcpt in transaction.recipients),
+            body=MessageBody(session),
+            peer=session.peer,
+            tls=session.tls,
+            hello=session.hello,
+            size=transaction.mail.size,
+        )
+        reply = await self.answer(session, message)
+        if self.observer is not None:
+            self.observer.message_done(session, message, reply, message.body.octets)
+
+    async def answer(self, session: Session, message: Message) -> Reply | None:
+        """Runs on_message and gives the verdict; None when nothing could be said."""
+        body = message.body
+        reply = Reply(250, f"Message accepted as {message.id}", enhanced="2.0.0")
+        failure: Exception | None = None
+        with session.budget() as scope:
+            try:
+                await self.on_message(message)
+            except Exception as error:
+                failure = _unwrap(error)
+                reply = failure.reply.relayed() if isinstance(failure, Refusal) else LOCAL_ERROR
+        body.expire()
+        if scope.cancelled_caught:
+            if not session.killed:
+                logger.error("message %s: on_message took too long and was cancelled", message.id)
+            return LOCAL_ERROR if body.complete else None
+        expected = isinstance(failure, Refusal) or (body.broken and isinstance(failure, IncompleteMessage))
+        if failure is not None and not expected:
+            logger.error("message %s: on_message failed", message.id, exc_info=failure)
+        if body.broken:
+            return None
+        if not body.complete and reply.code // 100 != 2:
+            return reply if session.refuse(reply) else None
+        await body.skip()
+        return reply if body.complete and session.reply(reply) else None
+
+
+def _unwrap(error: Exception) -> Exception:
+    """What a task group has wrapped, if that is one exception."""
+    wrapped: tuple[Exception, ...] = getattr(error, "exceptions", ())  # of an ExceptionGroup
+    return _unwrap(wrapped[0]) if len(wrapped) == 1 else error

@@ -1,0 +1,195 @@
+"""serve: listeners, one task for each session, and the drain."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final, final
+
+from anyio import (
+    TASK_STATUS_IGNORED,
+    BrokenResourceError,
+    CancelScope,
+    ClosedResourceError,
+    Event,
+    TypedAttributeLookupError,
+    create_task_group,
+    current_time,
+    move_on_after,
+    sleep,
+    sleep_forever,
+)
+from anyio.abc import SocketAttribute
+
+from smtpstate import CloseReason, ConnectionClosed, Limits, Peer, ServerConfig, ServerConnection
+from smtpstate import tls as tls_layer
+from smtpstate_anyio._driver import Driver
+from smtpstate_anyio._listen import close_listeners, internet_address, open_listeners
+from smtpstate_anyio._observer import traces
+from smtpstate_anyio._session import Session, logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from ssl import SSLContext
+
+    from anyio.abc import SocketStream, TaskGroup, TaskStatus
+
+    from smtpstate import ServerEvent, TraceLine
+    from smtpstate_anyio._driver import Machine
+    from smtpstate_anyio._listen import BoundListener, Listener, Opened
+    from smtpstate_anyio._observer import Observer
+
+# Out of descriptors or memory: accepting again at once would only burn the processor.
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_EXHAUSTED_SECONDS: Final = 0.2
+_MAPPED: Final = "::ffff:"  # how an IPv4 peer looks on a socket that takes both families
+
+
+async def serve(
+    handler: Callable[[Session], Awaitable[None]],
+    *listen: str | Listener,
+    hostname: str,
+    tls: SSLContext | None = None,
+    limits: Limits | None = None,
+    stop: Event | None = None,
+    grace: float = 25.0,
+    observer: Observer | None = None,
+    task_status: TaskStatus[list[BoundListener]] = TASK_STATUS_IGNORED,
+) -> None:
+    """Runs `handler` for every connection until it is cancelled or `stop` is set; then drains.
+
+    `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. `task_status` gets the
+    addresses once they are bound. To drain is to stop listening, to tell idle sessions 421, to let the others finish
+    their message for `grace` seconds, and to tell the rest 421. Raises OSError when an address cannot be bound,
+    ValueError when one makes no sense.
+    """
+    await _Server(handler, hostname, tls, limits or Limits(), observer).run(listen, stop, grace, task_status)
+
+
+@final
+class _Server:
+    def __init__(
+        self,
+        handler: Callable[[Session], Awaitable[None]],
+        hostname: str,
+        tls: SSLContext | None,
+        limits: Limits,
+        observer: Observer | None,
+    ) -> None:
+        self.handler: Final = handler
+        self.tls: Final = tls
+        self.limits: Final = limits
+        self.observer: Final = observer
+        self.plain: Final = ServerConfig(hostname, limits)
+        self.starttls: Final = ServerConfig(hostname, limits, starttls=True)
+        self.sessions: Final[set[Session]] = set()
+        self.draining: bool = False
+        self.finished: Final = Event()
+
+    async def run(
+        self,
+        listen: tuple[str | Listener, ...],
+        stop: Event | None,
+        grace: float,
+        task_status: TaskStatus[list[BoundListener]],
+    ) -> None:
+        opened = await open_listeners(listen, has_tls=self.tls is not None)
+        async with create_task_group() as outer:
+            # Sessions live in a shielded group beside the accept loops, so that cancelling us leaves them to the drain.
+            sessions: TaskGroup = await outer.start(self._host)
+            try:
+                async with create_task_group() as accepting:
+                    for item in opened:
+                        accepting.start_soon(self._accept, item, sessions)
+                    task_status.started([item.bound for item in opened])
+                    await (sleep_forever() if stop is None else stop.wait())
+                    accepting.cancel_scope.cancel()
+            finally:
+                with CancelScope(shield=True):
+                    await close_listeners(opened)
+                    await self._drain(grace)
+                    sessions.cancel_scope.cancel()
+
+    async def _host(self, *, task_status: TaskStatus[TaskGroup]) -> None:
+        with CancelScope(shield=True):
+            async with create_task_group() as sessions:
+                task_status.started(sessions)
+                await sleep_forever()
+
+    async def _drain(self, grace: float) -> None:
+        self.draining = True
+        if not self.sessions:
+            return
+        for session in self.sessions:
+            session.drain()
+        with move_on_after(grace):
+            await self.finished.wait()
+        for session in self.sessions:
+            session.kill()
+        with move_on_after(self.limits.linger_seconds + 1.0):
+            if self.sessions:
+                await self.finished.wait()
+
+    async def _accept(self, opened: Opened, sessions: TaskGroup) -> None:
+        listener = opened.socket
+        complained = False
+        while True:
+            try:
+                stream = await listener.accept()
+            except ClosedResourceError:
+                return
+            except (BrokenResourceError, OSError) as error:
+                cause = error if isinstance(error, OSError) else error.__cause__
+                if isinstance(cause, OSError) and cause.errno in _EXHAUSTED:
+                    if not complained:
+                        logger.error("no connection can be accepted on %s: %s", opened.bound.address, cause)
+                        complained = True
+                    await sleep(_EXHAUSTED_SECONDS)
+                continue
+            complained = False
+            session = self._session(stream, opened.bound)
+            self.sessions.add(session)
+            sessions.start_soon(self._serve, session, stream)
+
+    async def _serve(self, session: Session, stream: SocketStream) -> None:
+        try:
+            if self.observer is not None:
+                self.observer.session_opened(session)
+            await session.run(self.handler)
+            if self.observer is not None:
+                self.observer.session_closed(session, session.closed or ConnectionClosed(CloseReason.LOST))
+        except Exception as error:
+            logger.error("session %s failed", session.id, exc_info=error)
+        finally:
+            self.sessions.discard(session)
+            if self.draining and not self.sessions:
+                self.finished.set()
+            with CancelScope(shield=True):
+                await stream.aclose()
+
+    def _session(self, stream: SocketStream, listener: BoundListener) -> Session:
+        session: Session | None = None
+
+        def trace(line: TraceLine) -> None:
+            if self.observer is not None and session is not None:
+                self.observer.trace(session, line)
+
+        connection = ServerConnection(
+            self.starttls if listener.tls == "starttls" else self.plain,
+            clock=current_time,
+            peer=_peer(stream),
+            implicit_tls=listener.tls == "implicit",
+            trace=trace if traces(self.observer) else None,
+        )
+        machine: Machine[ServerEvent] = connection
+        if self.tls is not None and listener.tls != "plain":
+            machine = tls_layer.secure(connection, self.tls)
+        session = Session(connection, Driver(machine, stream), listener)
+        return session
+
+
+def _peer(stream: SocketStream) -> Peer | None:
+    try:
+        address, port = internet_address(stream.extra(SocketAttribute.remote_address))
+    except (OSError, TypedAttributeLookupError):
+        return None  # gone already
+    return Peer(address.removeprefix(_MAPPED) if "." in address else address, port)

@@ -1,0 +1,188 @@
+"""Session: a server's side of one connection, as an async iterator of its events."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from contextlib import contextmanager
+from math import inf
+from typing import TYPE_CHECKING, Final, final
+
+from anyio import CancelScope, current_time
+
+from smtpstate import Connected, ConnectionClosed, Flow, Phase
+from smtpstate._commands import LOCAL_ERROR
+from smtpstate._config import HANDLER_TIMED_OUT, SHUTTING_DOWN
+from smtpstate_anyio._driver import deadline_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+    from smtpstate import Ehlo, Helo, Peer, Reply, ServerConnection, ServerEvent, TlsInfo, Transaction
+    from smtpstate._events import Owed
+    from smtpstate_anyio._driver import Driver
+    from smtpstate_anyio._listen import BoundListener
+
+logger: Final = logging.getLogger("smtpstate")
+
+
+@final
+class Session:
+    """One connection. Iterate it for the events, the last of which is `ConnectionClosed`; answer with the verdicts.
+
+    Between two events you have `Limits.handler_seconds`; then the handler is cancelled, the peer is told 451 or 421,
+    and the session ends. Silence is never a yes.
+    """
+
+    def __init__(self, connection: ServerConnection, driver: Driver[ServerEvent], listener: BoundListener) -> None:
+        self.id: Final = secrets.token_hex(4)
+        self.connection: Final = connection
+        self.listener: Final = listener
+        self._driver: Final = driver
+        self._scope: CancelScope = CancelScope()  # the handler's; its deadline moves with every event
+        self._over: bool = False
+        self._draining: bool = False
+        self.killed: bool = False  # by a drain whose grace is over
+
+    @property
+    def peer(self) -> Peer | None:
+        return self.connection.peer
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        return self.connection.tls
+
+    @property
+    def hello(self) -> Ehlo | Helo | None:
+        """What the client said in EHLO or HELO; None before, and again after STARTTLS."""
+        return self.connection.hello
+
+    @property
+    def phase(self) -> Phase:
+        return self.connection.phase
+
+    @property
+    def transaction(self) -> Transaction | None:
+        return self.connection.transaction
+
+    @property
+    def owed(self) -> Owed | None:
+        """The event that waits for a verdict."""
+        return self.connection.owed
+
+    @property
+    def closed(self) -> ConnectionClosed | None:
+        """How it ended, once it has."""
+        return self.connection.closed
+
+    # Verdicts: see ServerConnection.
+
+    def accept(self, text: str = "") -> bool:
+        """Says yes to what is owed. False when the session ended meanwhile. Raises LocalProtocolError."""
+        return self.connection.accept(text)
+
+    def reply(self, reply: Reply) -> bool:
+        """Answers what is owed with `reply`. False when the session ended meanwhile. Raises LocalProtocolError."""
+        return self.connection.reply(reply)
+
+    def refuse(self, reply: Reply) -> bool:
+        """Refuses the message, from its DATA to its end. Raises LocalProtocolError."""
+        return self.connection.refuse(reply)
+
+    def close(self, reply: Reply = SHUTTING_DOWN) -> None:
+        """Says `reply`, a 421 or 521, and ends the session. Raises LocalProtocolError."""
+        self.connection.close(reply)
+
+    # Events.
+
+    def __aiter__(self) -> Session:
+        return self
+
+    async def __anext__(self) -> ServerEvent:
+        """The next event. What is still owed for the last one gets its default verdict first."""
+        if self._over:
+            raise StopAsyncIteration
+        driver = self._driver
+        event = driver.poll()
+        if isinstance(event, Flow):
+            self._scope.deadline = inf  # we wait for the peer, and the driver bounds that
+            while isinstance(event, Flow):
+                if self._draining and self._idle:
+                    self.connection.close()
+                else:
+                    await driver.move(event)
+                event = driver.poll()
+        if isinstance(event, ConnectionClosed):
+            self._over = True
+        self._scope.deadline = self._handler_deadline()
+        return event
+
+    async def flush(self) -> None:
+        """Sends what was said so far. The next event does that too: this is for work that comes before it."""
+        await self._driver.move(Flow.NEED_FLUSH)
+
+    def _handler_deadline(self) -> float:
+        if self._over:  # there is nobody left to answer, but a handler that never ends is no better for it
+            return current_time() + self.connection.config.limits.handler_seconds
+        return deadline_of(self._driver.machine)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether nobody loses anything by 421."""
+        connection = self.connection
+        return connection.transaction is None and connection.phase < Phase.CLOSING and connection.phase != Phase.BODY
+
+    @contextmanager
+    def budget(self) -> Generator[CancelScope, None, None]:
+        """Cancels the block when it takes longer than the core allows, and has the core answer for that.
+
+        The session goes on where the core can (451); inside a body it ends (421). `cancelled_caught` of the scope
+        tells. Raises nothing by itself.
+        """
+        outer = self._scope
+        outer.deadline = inf
+        scope = self._scope = CancelScope(deadline=self._handler_deadline())
+        try:
+            with scope:
+                yield scope
+        finally:
+            self._scope = outer
+            if scope.cancelled_caught:
+                self._driver.machine.handle_timeout()
+            outer.deadline = self._handler_deadline()
+
+    # What the server does with it.
+
+    async def run(self, handler: Callable[[Session], Awaitable[None]]) -> None:
+        """The whole session: the handler, what is still to be said when it fails, and the end."""
+        failure: Exception | None = None
+        with self.budget() as scope:
+            try:
+                await handler(self)
+            except Exception as error:
+                failure = error
+        if failure is not None:
+            logger.error("session %s: the handler failed", self.id, exc_info=failure)
+            if self.owed is not None and not isinstance(self.owed, Connected):
+                self.connection.reply(LOCAL_ERROR)
+            self.connection.close(HANDLER_TIMED_OUT)
+        elif scope.cancelled_caught and not self.killed:
+            logger.error("session %s: the handler took too long and was cancelled", self.id)
+            self.connection.close(HANDLER_TIMED_OUT)
+        else:
+            self.connection.close()
+        async for _ in self:
+            pass
+
+    def drain(self) -> None:
+        """From now on ends as soon as no message is under way."""
+        self._draining = True
+        if self._idle:
+            self._driver.interrupt()
+
+    def kill(self) -> None:
+        """Ends at once: 421, and the handler is cancelled."""
+        self.killed = True
+        self.connection.close()
+        self._scope.cancel()
+        self._driver.interrupt()
