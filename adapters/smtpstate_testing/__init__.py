@@ -1,0 +1,10 @@
+"""smtpstate for tests: virtual time, two machines joined in memory, and a real server for code that sends mail."""
+
+from smtpstate_testing._clock import ManualClock as ManualClock
+from smtpstate_testing._inbox import ReceivedMessage as ReceivedMessage
+from smtpstate_testing._inbox import SmtpServer as SmtpServer
+from smtpstate_testing._link import Input as Input
+from smtpstate_testing._pair import Handler as Handler
+from smtpstate_testing._pair import Pair as Pair
+from smtpstate_testing._pair import accept_everything as accept_everything
+from smtpstate_testing._pair import replay as replay
