@@ -1,0 +1,1 @@
+"""The standalone server and the `smtpstate` command. Needs the extra `server`; see `smtpstate --help`."""

@@ -1,0 +1,227 @@
+"""The command line of `smtpstate`: options, and errors in one voice."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from smtpstate import TlsMode
+from smtpstate_server._endpoint import Endpoint
+from smtpstate_server._exits import Exit, Failure
+from smtpstate_server._send import SendOptions, send
+from smtpstate_server._serve import ServeOptions, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_DEFAULT_LISTEN: Final = Endpoint("127.0.0.1", 2525)
+_MIB: Final = 1024 * 1024
+
+# Domain = sub-domain *("." sub-domain) ; RFC 5321 section 4.1.2
+_HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
+_HOST_AND_PORT: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]+)):([0-9]{1,5})")
+
+
+def _endpoint(text: str) -> Endpoint:
+    """HOST:PORT; an IPv6 address stands in brackets."""
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None or int(match[3]) > 65_535:
+        raise click.BadParameter(f"{text!r} is not HOST:PORT")
+    return Endpoint(match[1] or match[2], int(match[3]))
+
+
+def _host(text: str) -> str:
+    """A host name, or an IP address, which becomes an address literal (RFC 5321 section 4.1.3)."""
+    try:
+        address = ip_address(text.removeprefix("[").removesuffix("]").removeprefix("IPv6:"))
+    except ValueError:
+        name = _a_labels(text)
+    else:
+        name = f"[IPv6:{address}]" if address.version == 6 else f"[{address}]"
+    if name is None:
+        raise click.BadParameter(f"{text!r} is not a host name")
+    return name
+
+
+def _a_labels(name: str) -> str | None:
+    try:
+        name = name.removesuffix(".") if name.isascii() else name.encode("idna").decode("ascii")
+    except UnicodeError:
+        return None
+    return name if len(name) <= 255 and _HOST_NAME.fullmatch(name) else None
+
+
+def _own_name() -> str:
+    """What this host calls itself; no look-up, since a resolver that does not answer would keep us from starting."""
+    return _a_labels(socket.gethostname()) or "localhost"
+
+
+def _version() -> str:
+    try:
+        return version("smtpstate")
+    except PackageNotFoundError:  # a checkout that is not installed
+        return "(not installed)"
+
+
+_FILE: Final = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(_version(), prog_name="smtpstate")
+def _command() -> None:
+    """Receive mail, or send one message, over SMTP."""
+
+
+@_command.command("serve")
+@click.option(
+    "--listen", multiple=True, type=_endpoint, metavar="HOST:PORT", help="Plain or STARTTLS. [default: 127.0.0.1:2525]"
+)
+@click.option("--listen-tls", multiple=True, type=_endpoint, metavar="HOST:PORT", help="TLS from the first octet on.")
+@click.option("--hostname", type=_host, metavar="NAME", help="What to call ourselves. [default: this host's name]")
+@click.option(
+    "--domain",
+    "domains",
+    multiple=True,
+    type=_host,
+    metavar="NAME",
+    help="Take mail for this domain only; may be repeated.",
+)
+@click.option("--accept-any", is_flag=True, help="Take mail for anybody, even from other hosts.")
+@click.option(
+    "--deliver",
+    default="maildir:./mail",
+    show_default=True,
+    metavar="maildir:DIR|discard|MODULE:FUNCTION",
+    help="Where mail goes; FUNCTION is a coroutine function that is given each message.",
+)
+@click.option("--tls-cert", type=_FILE, metavar="FILE", help="PEM. [default: a self-signed certificate, which is kept]")
+@click.option("--tls-key", type=_FILE, metavar="FILE", help="PEM, without a passphrase.")
+@click.option("--no-tls", is_flag=True, help="Do not offer STARTTLS.")
+@click.option(
+    "--message-size-limit", type=click.IntRange(min=1), default=50 * _MIB, show_default=True, metavar="OCTETS"
+)
+@click.option("--quiet", is_flag=True, help="Do not show the conversation, even on a terminal.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="info",
+    show_default=True,
+)
+def _serve(
+    *,
+    listen: tuple[Endpoint, ...],
+    listen_tls: tuple[Endpoint, ...],
+    hostname: str | None,
+    domains: tuple[str, ...],
+    accept_any: bool,
+    deliver: str,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    no_tls: bool,
+    message_size_limit: int,
+    quiet: bool,
+    log_level: str,
+) -> int:
+    """Receive mail. With no option: on 127.0.0.1:2525, with STARTTLS, into the Maildir ./mail. Never relays."""
+    if (tls_cert is None) is not (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
+    if no_tls and tls_cert is not None:
+        raise click.UsageError("--no-tls does not go with --tls-cert")
+    if no_tls and listen_tls:
+        raise click.UsageError("--no-tls does not go with --listen-tls")
+    if accept_any and domains:
+        raise click.UsageError("--accept-any does not go with --domain")
+    return serve(
+        ServeOptions(
+            listen=listen if listen or listen_tls else (_DEFAULT_LISTEN,),
+            listen_tls=listen_tls,
+            hostname=hostname or _own_name(),
+            domains=domains,
+            accept_any=accept_any,
+            deliver=deliver,
+            certificate=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
+            tls=not no_tls,
+            size_limit=message_size_limit,
+            quiet=quiet,
+            log_level=log_level,
+        )
+    )
+
+
+@_command.command("send")
+@click.option("--server", required=True, type=_endpoint, metavar="HOST:PORT", help="Where to.")
+@click.option("--from", "sender", required=True, metavar="ADDRESS", help='The sender; "" is the null reverse-path.')
+@click.option("--to", "recipients", required=True, multiple=True, metavar="ADDRESS", help="May be repeated.")
+@click.option(
+    "--tls",
+    type=click.Choice([mode.value for mode in TlsMode]),
+    default="required",
+    show_default=True,
+    help="required and implicit verify the certificate.",
+)
+@click.option("--ca", type=_FILE, metavar="FILE", help="PEM of a certificate to trust as well.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="For the whole attempt. [default: none, each step has its own]",
+)
+@click.option("--hostname", type=_host, metavar="NAME", help="What to call ourselves. [default: this host's name]")
+@click.argument("file", default="-", metavar="[FILE|-]")
+def _send(
+    *,
+    server: Endpoint,
+    sender: str,
+    recipients: tuple[str, ...],
+    tls: str,
+    ca: Path | None,
+    timeout: float | None,
+    hostname: str | None,
+    file: str,
+) -> int:
+    """Send one message, from FILE or standard input, and say for each recipient what became of it.
+
+    \b
+    Exit codes: 0 all accepted, 75 something is to be tried again or unknown, 69 something was refused,
+    76 the server broke the protocol, 77 no TLS where TLS is required, 66 the message cannot be read, 64 usage.
+    """
+    return send(
+        SendOptions(
+            server=server,
+            sender=sender,
+            recipients=recipients,
+            tls=TlsMode(tls),
+            ca=ca,
+            timeout=timeout,
+            hostname=hostname or _own_name(),
+            file=None if file == "-" else Path(file),
+        )
+    )
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command, `sys.argv` by default; returns the exit code. Errors are one line on stderr."""
+    try:
+        result: object = _command.main(arguments, prog_name="smtpstate", standalone_mode=False)
+    except Failure as failure:
+        return _say(failure.text, failure.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stderr.write(f"{error.format_message()}\n")
+        return Exit.USAGE
+    except click.ClickException as error:
+        return _say(error.format_message(), Exit.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted", Exit.INTERRUPTED)
+    return result if isinstance(result, int) else Exit.OK
+
+
+def _say(text: str, exit_code: Exit) -> Exit:
+    sys.stderr.write(f"smtpstate: {' '.join(text.split())}\n")
+    return exit_code

@@ -1,0 +1,73 @@
+"""What the server says while it runs: a log line for each message and each session, and perhaps the conversation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TextIO, final
+from weakref import WeakKeyDictionary
+
+from smtpstate_anyio import Observer
+from smtpstate_server._console import Conversation
+from smtpstate_server._log import logger, printable
+
+if TYPE_CHECKING:
+    from smtpstate import ConnectionClosed, Reply, TlsInfo, TraceLine
+    from smtpstate_anyio import Message, Session
+
+
+class Loggers(Observer):
+    """Logs one line for each message and one for each session's end."""
+
+    def __init__(self) -> None:
+        self._messages: Final[WeakKeyDictionary[Session, int]] = WeakKeyDictionary()
+
+    def message_done(self, session: Session, message: Message, reply: Reply | None, octets: int) -> None:
+        if reply is not None and reply.code // 100 == 2:
+            self._messages[session] = self._messages.get(session, 0) + 1
+        logger.info(
+            "message id=%s session=%s from=<%s> to=%s size=%d tls=%s result=%s",
+            message.id,
+            session.id,
+            printable(message.sender.address),
+            ",".join(f"<{printable(recipient.address)}>" for recipient in message.recipients),
+            octets,
+            _tls(message.tls),
+            "incomplete" if reply is None else f'"{printable(str(reply))}"',
+        )
+
+    def session_closed(self, session: Session, closed: ConnectionClosed) -> None:
+        result = [closed.reason.name]
+        if closed.violation is not None:
+            result.append(closed.violation.name)
+        if closed.timer is not None:
+            result.append(closed.timer.name)
+        logger.info(
+            "session id=%s peer=%s listener=%s messages=%d tls=%s result=%s",
+            session.id,
+            session.peer,
+            session.listener.address,
+            self._messages.get(session, 0),
+            _tls(session.tls),
+            "/".join(result),
+        )
+
+
+@final
+class Showing(Loggers):
+    """Shows the conversation as well."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream: Final = stream
+        self._conversations: Final[WeakKeyDictionary[Session, Conversation]] = WeakKeyDictionary()
+
+    def session_opened(self, session: Session) -> None:
+        self._conversations[session] = Conversation(self._stream, session.id)
+
+    def trace(self, session: Session, line: TraceLine) -> None:
+        conversation = self._conversations.get(session)
+        if conversation is not None:
+            conversation.show(line, session.phase, session.tls)
+
+
+def _tls(tls: TlsInfo | None) -> str:
+    return "no" if tls is None else f"{printable(tls.version)}/{printable(tls.cipher)}"

@@ -1,0 +1,161 @@
+"""`smtpstate serve`: listens, takes mail in, says what happens, and drains when told to stop."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from functools import partial
+from shlex import quote
+from typing import TYPE_CHECKING, Final, Literal, final
+
+import anyio
+
+from smtpstate import Limits, tls
+from smtpstate_anyio import Listener, serve_messages
+from smtpstate_server._certificate import checked_pair, own_certificate, state_directory
+from smtpstate_server._deliver import delivery
+from smtpstate_server._exits import Exit, Failure
+from smtpstate_server._log import logger, set_up
+from smtpstate_server._observers import Loggers, Showing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+    from ssl import SSLContext
+
+    from smtpstate_server._deliver import OnMessage
+    from smtpstate_server._endpoint import Endpoint
+
+_GRACE: Final = 20.0  # seconds for messages under way when told to stop; service managers lose patience at 30 and more
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What the command line says."""
+
+    listen: tuple[Endpoint, ...]
+    listen_tls: tuple[Endpoint, ...]
+    hostname: str
+    domains: tuple[str, ...]
+    accept_any: bool
+    deliver: str
+    certificate: tuple[Path, Path] | None
+    tls: bool
+    size_limit: int
+    quiet: bool
+    log_level: str
+
+
+def serve(options: ServeOptions) -> int:
+    """Serves until SIGTERM or SIGINT; 0 then. Raises Failure when it cannot start."""
+    set_up(options.log_level)
+    if not options.domains and not options.accept_any:
+        for endpoint in (*options.listen, *options.listen_tls):
+            _need_loopback(endpoint)
+    context = _context(options)
+    on_message = delivery(options.deliver, options.hostname)
+    failure = anyio.run(_serve, options, context, on_message)
+    if failure is not None:
+        raise failure
+    return Exit.OK
+
+
+def _need_loopback(endpoint: Endpoint) -> None:
+    try:
+        loopback = endpoint.is_loopback
+    except (OSError, UnicodeError) as error:
+        raise _cannot_listen([endpoint], error) from None
+    if not loopback:
+        text = f"other hosts can reach {endpoint}: say --domain NAME for whom to take mail, or --accept-any"
+        raise Failure(text, Exit.USAGE)
+
+
+def _context(options: ServeOptions) -> SSLContext | None:
+    if not options.tls:
+        return None
+    if options.certificate is None:
+        pair = own_certificate(state_directory(), options.hostname)
+        logger.info(
+            "the certificate is self-signed; to verify it: smtpstate send --ca %s", quote(str(pair.certificate))
+        )
+    else:
+        pair = checked_pair(*options.certificate)
+        logger.info("the certificate is %s", pair.certificate)
+    try:
+        return tls.server_context(str(pair.certificate), str(pair.key))
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise Failure(f"cannot use {pair.certificate} and {pair.key}: {error}", Exit.CONFIG) from None
+
+
+def _listeners(options: ServeOptions) -> list[Listener]:
+    # What cannot be reached from outside may take mail for anybody, unless the user has said for whom.
+    accept_any = options.accept_any or not options.domains
+    begins: Literal["starttls", "plain"] = "starttls" if options.tls else "plain"
+    return [
+        *(Listener(endpoint.host, endpoint.port, begins, accept_any) for endpoint in options.listen),
+        *(Listener(endpoint.host, endpoint.port, "implicit", accept_any) for endpoint in options.listen_tls),
+    ]
+
+
+async def _serve(options: ServeOptions, context: SSLContext | None, on_message: OnMessage) -> Failure | None:
+    stop = anyio.Event()
+    shows = sys.stderr.isatty() and not options.quiet
+    server = partial(
+        serve_messages,
+        on_message,
+        *_listeners(options),
+        hostname=options.hostname,
+        domains=options.domains,
+        tls=context,
+        limits=Limits(message=options.size_limit),
+        observer=Showing(sys.stderr) if shows else Loggers(),
+        stop=stop,
+        grace=_GRACE,
+    )
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with anyio.create_task_group() as watching:
+            watching.start_soon(_watch, signals, stop)
+            async with anyio.create_task_group() as serving:
+                try:
+                    bound = await serving.start(server)
+                except (OSError, UnicodeError) as error:
+                    watching.cancel_scope.cancel()
+                    return _cannot_listen([*options.listen, *options.listen_tls], error)
+                for listener in bound:
+                    print(f"listening on {listener}", flush=True)  # noqa: T201 - what whoever started us waits for
+            watching.cancel_scope.cancel()
+    logger.info("stopped")
+    return None
+
+
+async def _watch(signals: AsyncIterator[signal.Signals], stop: anyio.Event) -> None:
+    """The first signal starts the drain. More of them change nothing: some send one to us and one to our group."""
+    async for number in signals:
+        if not stop.is_set():
+            logger.info("%s: no new sessions; %g s at most for messages under way", number.name, _GRACE)
+            stop.set()
+
+
+def _cannot_listen(endpoints: list[Endpoint], error: OSError | UnicodeError) -> Failure:
+    culprits = [str(endpoint) for endpoint in endpoints if not _can_bind(endpoint)]
+    where = ", ".join(culprits or map(str, endpoints))
+    why = "not a host name" if isinstance(error, UnicodeError) else error.strerror or str(error)
+    return Failure(f"cannot listen on {where}: {why}", Exit.OSERR)
+
+
+def _can_bind(endpoint: Endpoint) -> bool:
+    """Whether this is not the address to blame; asked only when one of them is."""
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, protocol) as probe:
+                if sys.platform != "win32":
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except (OSError, UnicodeError):
+        return False
+    return True
