@@ -1,0 +1,89 @@
+"""Writes what the documentation takes from the code: the states' diagram, and the table of near-terminators.
+
+python docs/diagrams.py            write them into the pages that show them
+python docs/diagrams.py --check    say what is stale, exit 1
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from smtpstate._commands import Verb  # noqa: E402
+from smtpstate._state import TRANSITIONS, Outcome, Phase  # noqa: E402
+from tests.near_terminators import NEAR_TERMINATORS  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SAID: Final = {Outcome.OK: "2yz", Outcome.MORE: "3yz", Outcome.FAIL: "4yz 5yz"}
+NAMED: Final = {Verb.CONNECT: "greeting", Verb.TLS: "handshake", Verb.END: "final dot"}
+OCTETS: Final = {0: "NUL", 9: "HT", 10: "LF", 13: "CR", 32: "SP"}
+
+
+def mermaid() -> str:
+    """The diagram: one arrow for each pair of phases, with the verbs that lead along it."""
+    arrows: dict[tuple[Phase, Phase], list[str]] = {}
+    for phase, row in TRANSITIONS.items():
+        for verb, outcomes in row.items():
+            for outcome, target in outcomes.items():
+                if target is not phase:
+                    arrows.setdefault((phase, target), []).append(f"{NAMED.get(verb, verb.name)} {SAID[outcome]}")
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {Phase.CONNECT.name}"]
+    lines += [f"    {a.name} --> {b.name}: {', '.join(labels)}" for (a, b), labels in arrows.items()]
+    lines += [f"    {Phase.CLOSING.name} --> {Phase.CLOSED.name}", f"    {Phase.CLOSED.name} --> [*]", "```"]
+    return "\n".join(lines) + "\n"
+
+
+def near_terminators() -> str:
+    """The table: what is on the wire, what comes out of it, what is noted, and why the row is there."""
+    lines = ["| on the wire | comes out as | noted | why it is here |", "| --- | --- | --- | --- |"]
+    for row in NEAR_TERMINATORS:
+        noted = ", ".join(sorted(anomaly.name for anomaly in row.anomalies)) or "nothing"
+        lines.append(f"| `{spelled(row.near)}` | `{spelled(row.content)}` | {noted} | {row.reason} |")
+    return "\n".join(lines) + "\n"
+
+
+def spelled(octets: bytes) -> str:
+    """Octets as RFCs spell them: `<CR><LF>`, and in hexadecimal what has neither a name nor a shape."""
+    return "".join(
+        chr(octet) if 33 <= octet <= 126 else f"<{OCTETS.get(octet) or format(octet, '02X')}>" for octet in octets
+    )
+
+
+# page -> what stands on it between two markers, by the markers' name
+PAGES: Final[dict[Path, tuple[str, Callable[[], str]]]] = {
+    ROOT / "README.md": ("states", mermaid),
+    ROOT / "docs" / "states.md": ("states", mermaid),
+    ROOT / "docs" / "near-terminators.md": ("near-terminators", near_terminators),
+}
+
+
+def written(text: str, name: str, content: str) -> str:
+    """`text` with `content` between the two markers called `name`."""
+    begin, end = f"<!-- {name}: begin, made by docs/diagrams.py -->\n", f"<!-- {name}: end -->\n"
+    head, rest = text.split(begin)
+    return head + begin + content + end + rest.split(end)[1]
+
+
+def main() -> int:
+    check, stale = "--check" in sys.argv[1:], False
+    for path, (name, make) in PAGES.items():
+        text = path.read_text("utf-8")
+        fresh = written(text, name, make())
+        if fresh == text:
+            continue
+        stale = True
+        if check:
+            sys.stderr.write(f"{path.relative_to(ROOT)} is stale: run python docs/diagrams.py\n")
+        else:
+            path.write_text(fresh, "utf-8", newline="\n")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
