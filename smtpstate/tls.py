@@ -352,7 +352,7 @@ def secure(
     """
     if server_side is None:
         server_side = isinstance(connection, ServerConnection)
-    # ssl refuses these two for sockets only: an object of its would check the chain, and no name.
+    # ssl refuses these two for sockets only; without one it would check the chain, and no name.
     if server_side and server_hostname is not None:
         raise ValueError("server_hostname is for the client's side")
     if not server_side and context.check_hostname and not server_hostname:
