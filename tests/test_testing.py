@@ -217,7 +217,12 @@ def test_what_the_handler_raises_comes_out() -> None:
 def test_a_session_by_hand() -> None:
     pair = Pair()
     pair.drive()
-    commands: list[Command] = [Ehlo("client.example.com"), Mail.of("me@example.com"), Rcpt.of("you@example.org"), Quit()]
+    commands: list[Command] = [
+        Ehlo("client.example.com"),
+        Mail.of("me@example.com"),
+        Rcpt.of("you@example.org"),
+        Quit(),
+    ]
     for command in commands:
         assert pair.client.send(command)
         pair.drive()

@@ -32,8 +32,9 @@ from smtpstate import (
     TlsMode,
     Vrfy,
 )
+from smtpstate._commands import COMMANDS
 from smtpstate._delivery import Envelope, open_session, quit_session, send_message
-from smtpstate_testing import Pair
+from smtpstate_testing import Pair, accept_everything
 from tests.property.wire import PATIENT, bodies, cuts
 
 if TYPE_CHECKING:
@@ -179,4 +180,29 @@ def test_what_the_client_lets_through_the_server_understands(
     pair.drive()
     assert pair.client.phase is pair.server.phase
     assert pair.client.outstanding == 0
+    assert pair.client.broken is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(items=st.lists(client_commands, max_size=25), pipelining=st.booleans())
+def test_the_client_keeps_the_sync_points(
+    items: Sequence[Command | Body | EndOfMessage | None], pipelining: bool
+) -> None:
+    """When a command that ends a group arrives, nothing has followed it yet. RFC 2920 section 3.1."""
+
+    def handler(server: ServerConnection, event: ServerEvent) -> None:
+        if isinstance(event, Command) and (COMMANDS[event.verb].ends_group or not pipelining):
+            assert b"".join(item.data for item in pair.inputs).endswith(event.raw + b"\r\n")
+        accept_everything(server, event)
+
+    offers = frozenset({"PIPELINING"} if pipelining else ())
+    pair = Pair(ServerConfig("mx.example.org", PATIENT, offers=offers), handler=handler)
+    pair.drive()
+    for item in [Ehlo("client.example.com"), *items]:
+        if item is None:
+            pair.drive()
+        else:
+            with suppress(LocalProtocolError):
+                pair.client.send(item)
+    pair.drive()
     assert pair.client.broken is None
