@@ -170,8 +170,8 @@ class Session:
 GUARDS: Final[dict[Verb, tuple[Guard, ...]]] = {
     Verb.STARTTLS: (
         Guard("not secure", lambda s: not s.secure, Reply(503, "TLS is active already", enhanced="5.5.1")),
-        Guard("TLS is offered", lambda s: s.offers_tls, Reply(502, "TLS is not available", enhanced="5.5.1")),
         Guard("ESMTP", lambda s: s.esmtp, HELLO_FIRST),
+        Guard("TLS is offered", lambda s: s.offers_tls, Reply(502, "TLS is not available", enhanced="5.5.1")),
     ),
     Verb.DATA: (
         Guard(

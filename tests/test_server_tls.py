@@ -90,7 +90,7 @@ def test_octets_that_come_before_the_handshake_close_the_session_without_a_word(
     ("said", "answer", "reason"),
     [
         (b"EHLO c.example\r\nSTARTTLS now\r\n", 501, "RFC 3207 section 4"),
-        (b"HELO c.example\r\nSTARTTLS\r\n", 502, "HELO announces nothing"),
+        (b"HELO c.example\r\nSTARTTLS\r\n", 503, "an extension needs an EHLO"),
         (b"EHLO c.example\r\nHELO c.example\r\nSTARTTLS\r\n", 503, "the last hello counts"),
         (b"EHLO c.example\r\nMAIL FROM:<>\r\nSTARTTLS\r\n", 503, "not inside a transaction"),
         (b"STARTTLS\r\n", 503, "not before EHLO"),
