@@ -1,0 +1,79 @@
+"""One Postfix and one server of ours for all the sessions here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from smtpstate import Limits
+from tests.differential import ours
+from tests.differential.postfix import Postfix
+from tests.differential.rows import DOMAIN, ERRORS, JUNK, MESSAGE, RECIPIENTS
+from tests.peers.conftest import certificates
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from tests.peers.serving import Certificates
+
+__all__ = ["certificates"]
+
+# What both are told alike, and nothing that asks the network.
+_SETTINGS: Final = {
+    "compatibility_level": "3.6",
+    "myhostname": f"mx.{DOMAIN}",
+    "mydestination": DOMAIN,
+    "myorigin": DOMAIN,
+    "mynetworks": "192.0.2.1/32",
+    "inet_interfaces": "127.0.0.1",
+    "inet_protocols": "ipv4",
+    "alias_maps": "",
+    "local_recipient_maps": "",
+    "smtpd_peername_lookup": "no",
+    "smtpd_forbid_bare_newline": "normalize",
+    "smtpd_forbid_bare_newline_exclusions": "",
+    "smtpd_forbid_unauth_pipelining": "yes",
+    "smtpd_helo_required": "yes",
+    "strict_rfc821_envelopes": "yes",
+    "smtputf8_enable": "no",
+    "smtpd_helo_restrictions": "reject_invalid_helo_hostname",
+    "smtpd_delay_reject": "no",
+    "smtpd_relay_restrictions": "reject_unauth_destination",
+    "smtpd_recipient_restrictions": "static:HOLD",
+    "smtpd_discard_ehlo_keywords": "dsn, etrn",
+    "smtpd_error_sleep_time": "0",
+    "smtpd_client_connection_count_limit": "0",
+    "smtpd_tls_security_level": "may",
+    "smtpd_recipient_limit": str(RECIPIENTS),
+    "smtpd_recipient_overshoot_limit": str(RECIPIENTS),
+    "smtpd_hard_error_limit": str(ERRORS),
+    "smtpd_junk_command_limit": str(JUNK),
+    "message_size_limit": str(MESSAGE),
+    "cleanup_replace_stray_cr_lf": "no",  # it would make spaces of them, and hide what is to be compared
+    "in_flow_delay": "0",
+    "local_header_rewrite_clients": "",
+    "notify_classes": "",
+}
+
+
+@pytest.fixture(scope="session")
+def postfix(certificates: Certificates) -> Generator[Postfix, None, None]:
+    # Not below tmp_path, where only root may look: most of Postfix runs as somebody else.
+    with TemporaryDirectory(prefix="postfix-") as directory:
+        home = Path(directory)
+        home.chmod(0o755)
+        server = Postfix(home, certificates, _SETTINGS)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def our_server(certificates: Certificates) -> Generator[ours.Ours, None, None]:
+    limits = Limits(message=MESSAGE, recipients=RECIPIENTS, errors=ERRORS, junk=JUNK)
+    with ours.running(DOMAIN, certificates.server, limits) as server:
+        yield server

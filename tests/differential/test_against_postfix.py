@@ -1,0 +1,90 @@
+"""The same sessions with Postfix's smtpd and with ours: replies by their first digit, and what is kept of messages.
+
+Where the two differ, the row says why, and that is what is tested.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.differential.addresses import ADDRESSES
+from tests.differential.bodies import BODIES
+from tests.differential.chunking import CHUNKING
+from tests.differential.limits import LIMITS
+from tests.differential.order import ORDER
+from tests.differential.parameters import PARAMETERS
+from tests.differential.pipelining import PIPELINING
+from tests.differential.syntax import SYNTAX
+from tests.differential.talk import Played, Stored, Talker, play
+
+if TYPE_CHECKING:
+    from tests.differential.ours import Ours
+    from tests.differential.postfix import Postfix
+    from tests.differential.rows import Session
+
+_SESSIONS: Final = (*ORDER, *SYNTAX, *ADDRESSES, *PARAMETERS, *BODIES, *LIMITS, *PIPELINING)
+
+
+def _expected(session: Session, *, postfix: bool) -> list[str]:
+    """What is heard from the greeting to the end, which comes last even where nobody was asked to close."""
+    heard = ["2"]
+    for step in session.steps:
+        heard.append(step.postfix if postfix and step.postfix is not None else step.ours)
+        if heard[-1].endswith("closed"):
+            return heard
+    return [*heard, "closed"]
+
+
+def _played(server: Ours | Postfix, session: Session, *, postfix: bool) -> tuple[Played, list[Stored]]:
+    expected = _expected(session, postfix=postfix)
+    played = play(server.port, [(step.send, said) for step, said in zip(session.steps, expected[1:], strict=False)])
+    return played, [server.stored(reply) for reply in played.accepted]
+
+
+def _compare(session: Session, our_server: Ours, postfix: Postfix) -> None:
+    played, kept = _played(our_server, session, postfix=False)
+    assert played.heard == _expected(session, postfix=False)
+    played, theirs = _played(postfix, session, postfix=True)
+    assert played.heard == _expected(session, postfix=True)
+    if session.kept is not None:
+        assert ([message.content for message in kept], [message.content for message in theirs]) == (
+            [session.kept[0]],
+            [session.kept[1]],
+        )
+        kept, theirs = ([message._replace(content=b"") for message in side] for side in (kept, theirs))
+    if len(kept) == len(theirs) or not session.differs:
+        assert kept == theirs
+
+
+@pytest.mark.parametrize("session", _SESSIONS, ids=lambda session: session.name)
+def test_both_say_and_keep_the_same_or_the_row_says_why(session: Session, our_server: Ours, postfix: Postfix):
+    _compare(session, our_server, postfix)
+
+
+@pytest.mark.parametrize("session", CHUNKING, ids=lambda session: session.name)
+def test_both_say_and_keep_the_same_with_bdat(session: Session, our_server: Ours, postfix: Postfix):
+    if "CHUNKING" not in _offers(our_server.port):
+        pytest.skip("our EHLO does not offer CHUNKING")
+    _compare(session, our_server, postfix)
+
+
+def _offers(port: int) -> str:
+    talker = Talker(port)
+    try:
+        talker.read("2")
+        talker.send(b"EHLO client.example.com\r\n")
+        talker.read("2")
+        return talker.replies[-1]
+    finally:
+        talker.close()
+
+
+def test_the_rows_are_what_they_claim():
+    """Names are unique; a row says why it differs if and only if it does; and there are as many as there have to be."""
+    rows = (*_SESSIONS, *CHUNKING)
+    assert len({row.name for row in rows}) == len(rows) >= 150
+    for row in rows:
+        differs = row.kept is not None or any(step.postfix is not None for step in row.steps)
+        assert bool(row.differs) is differs, row.name
