@@ -7,6 +7,7 @@ from smtpstate_anyio._driver import Driver as Driver
 from smtpstate_anyio._driver import Machine as Machine
 from smtpstate_anyio._listen import BoundListener as BoundListener
 from smtpstate_anyio._listen import Listener as Listener
+from smtpstate_anyio._listen import ListenerProxy as ListenerProxy
 from smtpstate_anyio._listen import ListenerTls as ListenerTls
 from smtpstate_anyio._messages import IncompleteMessage as IncompleteMessage
 from smtpstate_anyio._messages import Message as Message

@@ -132,6 +132,7 @@ class Client:
 
     @property
     def tls(self) -> TlsInfo | None:
+        """What was agreed on; None in clear text."""
         return self.connection.tls
 
     @property
@@ -204,6 +205,7 @@ class Client:
             drained = True
 
     async def say_goodbye(self) -> None:
+        """QUIT, and no more than 2 s for its answer. `connect` does it at the end of its block."""
         with move_on_after(_QUIT_SECONDS):
             await self.run(quit_session(self.connection))
 

@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, final
 from anyio import create_tcp_listener
 from anyio.abc import SocketAttribute, SocketListener
 
+from smtpstate._proxy import MAX_SECONDS, parse_networks
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from anyio.abc import SocketStream
     from anyio.streams.stapled import MultiListener
+
+    from smtpstate._proxy import Network, ProxyVersion
 
 ListenerTls: TypeAlias = Literal["starttls", "implicit", "plain"]
 
@@ -36,23 +42,50 @@ def internet_address(address: str | tuple[str, int]) -> tuple[str, int]:
 
 @final
 @dataclass(frozen=True, slots=True)
+class ListenerProxy:
+    """Connections come through a load balancer, and each begins with a PROXY header of this version, before any TLS.
+
+    Those that come from outside the networks in `trusted`, and those without a valid header within `seconds`, are
+    closed without a word. With no network at all, nobody is trusted.
+    """
+
+    version: ProxyVersion
+    trusted: tuple[Network, ...]
+    seconds: float = MAX_SECONDS
+
+    @staticmethod
+    def parse(version: ProxyVersion, trusted: Iterable[str]) -> ListenerProxy:
+        """`trusted` holds an ADDRESS or ADDRESS/BITS each. Raises ValueError."""
+        return ListenerProxy(version, parse_networks(trusted))
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Listener:
     """An address to listen on. An empty `host` means every address; `port` 0 lets the system choose.
 
     `tls` is how TLS begins there; None means STARTTLS when the server has a TLS context, plain otherwise.
-    `accept_any` replaces the argument of `serve_messages` for what arrives here.
+    `accept_any` replaces the argument of `serve_messages` for what arrives here. With `proxy`, the peer of a session is
+    the client that the PROXY header names, or nobody where it names none; without, such a header is no command.
     """
 
     host: str
     port: int
     tls: ListenerTls | None = None
     accept_any: bool | None = None
+    proxy: ListenerProxy | None = None
 
     @staticmethod
-    def parse(address: str, tls: ListenerTls | None = None, *, accept_any: bool | None = None) -> Listener:
+    def parse(
+        address: str,
+        tls: ListenerTls | None = None,
+        *,
+        accept_any: bool | None = None,
+        proxy: ListenerProxy | None = None,
+    ) -> Listener:
         """HOST:PORT, [IPV6]:PORT or :PORT. Raises ValueError."""
         host, port = split_address(address)
-        return Listener(host, port, tls, accept_any)
+        return Listener(host, port, tls, accept_any, proxy)
 
 
 @final
@@ -67,6 +100,7 @@ class BoundListener:
 
     @property
     def address(self) -> str:
+        """HOST:PORT; an IPv6 address stands in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:

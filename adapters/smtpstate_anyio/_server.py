@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from typing import TYPE_CHECKING, Final, final
 
 from anyio import (
@@ -20,8 +21,9 @@ from anyio import (
 )
 from anyio.abc import SocketAttribute
 
-from smtpstate import CloseReason, ConnectionClosed, Limits, Peer, ServerConfig, ServerConnection
+from smtpstate import CloseReason, ConnectionClosed, Flow, Limits, Peer, ServerConfig, ServerConnection
 from smtpstate import tls as tls_layer
+from smtpstate._proxy import ProxyHeader, ProxyReader, trusted
 from smtpstate_anyio._driver import Driver
 from smtpstate_anyio._listen import close_listeners, internet_address, open_listeners
 from smtpstate_anyio._observer import traces
@@ -34,8 +36,9 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream, TaskGroup, TaskStatus
 
     from smtpstate import ServerEvent, TraceLine
+    from smtpstate._proxy import ProxyEvent
     from smtpstate_anyio._driver import Machine
-    from smtpstate_anyio._listen import BoundListener, Listener, Opened
+    from smtpstate_anyio._listen import BoundListener, Listener, ListenerProxy, Opened
     from smtpstate_anyio._observer import Observer
 
 # Out of descriptors or memory: accepting again at once would only burn the processor.
@@ -146,9 +149,34 @@ class _Server:
                     await sleep(_EXHAUSTED_SECONDS)
                 continue
             complained = False
-            session = self._session(stream, opened.bound)
-            self.sessions.add(session)
-            sessions.start_soon(self._serve, session, stream)
+            if opened.bound.asked.proxy is None:
+                self._start(sessions, stream, opened.bound, _peer(stream))
+            else:
+                sessions.start_soon(self._behind_proxy, sessions, stream, opened.bound, opened.bound.asked.proxy)
+
+    def _start(
+        self, sessions: TaskGroup, stream: SocketStream, listener: BoundListener, peer: Peer | None, early: bytes = b""
+    ) -> None:
+        """`early` is what was read already."""
+        session = self._session(stream, listener, peer, early)
+        self.sessions.add(session)
+        sessions.start_soon(self._serve, session, stream)
+
+    async def _behind_proxy(
+        self, sessions: TaskGroup, stream: SocketStream, listener: BoundListener, proxy: ListenerProxy
+    ) -> None:
+        """A session with whom the header names, or no session. A drain does not wait for a header."""
+        started = False
+        try:
+            reader = ProxyReader(proxy.version, clock=current_time, seconds=proxy.seconds)
+            header = await _header(reader, stream, listener, proxy)
+            if header is not None and not self.draining:
+                self._start(sessions, stream, listener, header.source, reader.trailing_data)
+                started = True
+        finally:
+            if not started:
+                with CancelScope(shield=True):
+                    await stream.aclose()
 
     async def _serve(self, session: Session, stream: SocketStream) -> None:
         try:
@@ -166,7 +194,7 @@ class _Server:
             with CancelScope(shield=True):
                 await stream.aclose()
 
-    def _session(self, stream: SocketStream, listener: BoundListener) -> Session:
+    def _session(self, stream: SocketStream, listener: BoundListener, peer: Peer | None, early: bytes) -> Session:
         session: Session | None = None
 
         def trace(line: TraceLine) -> None:
@@ -176,15 +204,36 @@ class _Server:
         connection = ServerConnection(
             self.starttls if listener.tls == "starttls" else self.plain,
             clock=current_time,
-            peer=_peer(stream),
+            peer=peer,
             implicit_tls=listener.tls == "implicit",
             trace=trace if traces(self.observer) else None,
         )
         machine: Machine[ServerEvent] = connection
         if self.tls is not None and listener.tls != "plain":
             machine = tls_layer.secure(connection, self.tls)
+        machine.receive_data(early)
         session = Session(connection, Driver(machine, stream), listener)
         return session
+
+
+async def _header(
+    reader: ProxyReader, stream: SocketStream, listener: BoundListener, proxy: ListenerProxy
+) -> ProxyHeader | None:
+    """The header of a connection from somebody who is trusted; None when it is to be closed, and the log says why."""
+    sender = _peer(stream)
+    if sender is None or not trusted(sender.address, proxy.trusted):
+        logger.info("%s: %s was cut off, for it is no trusted proxy", listener.address, sender)
+        return None
+    driver: Driver[ProxyEvent] = Driver(reader, stream)
+    while isinstance(event := driver.poll(), Flow):
+        await driver.move(event)
+    if isinstance(event, ProxyHeader):
+        return event
+    # A balancer that only looks whether somebody listens says nothing and goes; many do so every few seconds.
+    level = logging.DEBUG if event.reason in (CloseReason.EOF, CloseReason.LOST) else logging.INFO
+    why = event.reason.value if reader.fault is None else reader.fault.value
+    logger.log(level, "%s: no PROXY header from %s: %s", listener.address, sender, why)
+    return None
 
 
 def _peer(stream: SocketStream) -> Peer | None:

@@ -46,10 +46,12 @@ class Session:
 
     @property
     def peer(self) -> Peer | None:
+        """Who is at the other end; None when that went before anybody could look."""
         return self.connection.peer
 
     @property
     def tls(self) -> TlsInfo | None:
+        """What was agreed on; None in clear text."""
         return self.connection.tls
 
     @property
@@ -59,10 +61,12 @@ class Session:
 
     @property
     def phase(self) -> Phase:
+        """Where in the table the session is."""
         return self.connection.phase
 
     @property
     def transaction(self) -> Transaction | None:
+        """MAIL and the accepted recipients so far; None outside of a transaction."""
         return self.connection.transaction
 
     @property

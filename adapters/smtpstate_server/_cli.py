@@ -6,13 +6,14 @@ import re
 import socket
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from smtpstate import TlsMode
+from smtpstate_anyio import ListenerProxy
 from smtpstate_server._endpoint import Endpoint
 from smtpstate_server._exits import Exit, Failure
 from smtpstate_server._send import SendOptions, send
@@ -20,6 +21,7 @@ from smtpstate_server._serve import ServeOptions, serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from ipaddress import IPv4Network, IPv6Network
 
 _DEFAULT_LISTEN: Final = Endpoint("127.0.0.1", 2525)
 _MIB: Final = 1024 * 1024
@@ -48,6 +50,14 @@ def _host(text: str) -> str:
     if name is None:
         raise click.BadParameter(f"{text!r} is not a host name")
     return name
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    """ADDRESS or ADDRESS/BITS."""
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _a_labels(name: str) -> str | None:
@@ -105,6 +115,18 @@ def _command() -> None:
 @click.option("--tls-key", type=_FILE, metavar="FILE", help="PEM, without a passphrase.")
 @click.option("--no-tls", is_flag=True, help="Do not offer STARTTLS.")
 @click.option(
+    "--proxy",
+    type=click.Choice(["v1", "v2"]),
+    help="Every connection begins with a PROXY header of this version, which says who the client is.",
+)
+@click.option(
+    "--proxy-from",
+    multiple=True,
+    type=_network,
+    metavar="NETWORK",
+    help="Whom to believe that, ADDRESS or ADDRESS/BITS; may be repeated. Everybody else is cut off.",
+)
+@click.option(
     "--message-size-limit", type=click.IntRange(min=1), default=50 * _MIB, show_default=True, metavar="OCTETS"
 )
 @click.option("--quiet", is_flag=True, help="Do not show the conversation, even on a terminal.")
@@ -125,6 +147,8 @@ def _serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     no_tls: bool,
+    proxy: str | None,
+    proxy_from: tuple[IPv4Network | IPv6Network, ...],
     message_size_limit: int,
     quiet: bool,
     log_level: str,
@@ -138,6 +162,8 @@ def _serve(
         raise click.UsageError("--no-tls does not go with --listen-tls")
     if accept_any and domains:
         raise click.UsageError("--accept-any does not go with --domain")
+    if (proxy is None) is not (not proxy_from):
+        raise click.UsageError("--proxy and --proxy-from go together")
     return serve(
         ServeOptions(
             listen=listen if listen or listen_tls else (_DEFAULT_LISTEN,),
@@ -148,6 +174,7 @@ def _serve(
             deliver=deliver,
             certificate=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
             tls=not no_tls,
+            proxy=None if proxy is None else ListenerProxy(1 if proxy == "v1" else 2, proxy_from),
             size_limit=message_size_limit,
             quiet=quiet,
             log_level=log_level,
@@ -173,7 +200,12 @@ def _serve(
     metavar="SECONDS",
     help="For the whole attempt. [default: none, each step has its own]",
 )
-@click.option("--hostname", type=_host, metavar="NAME", help="What to call ourselves. [default: this host's name]")
+@click.option(
+    "--hostname",
+    type=_host,
+    metavar="NAME",
+    help="What to call ourselves. [default: this host's name, or its address where that is no full name]",
+)
 @click.argument("file", default="-", metavar="[FILE|-]")
 def _send(
     *,
@@ -200,7 +232,7 @@ def _send(
             tls=TlsMode(tls),
             ca=ca,
             timeout=timeout,
-            hostname=hostname or _own_name(),
+            hostname=hostname,
             file=None if file == "-" else Path(file),
         )
     )

@@ -27,7 +27,7 @@ from smtpstate import (
 )
 from smtpstate_anyio import connect
 from smtpstate_server._exits import Exit, Failure
-from smtpstate_server._log import printable
+from smtpstate_server._log import printable, tell
 from smtpstate_server._message_file import message_file
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class SendOptions:
     tls: TlsMode
     ca: Path | None
     timeout: float | None
-    hostname: str
+    hostname: str | None  # None leaves it to `connect`
     file: Path | None
 
 
@@ -176,8 +176,7 @@ def _reason(closed: ConnectionClosed) -> str:
 def _report(address: str, outcome: Result, reply: Reply | None, reason: str) -> None:
     """ADDRESS OUTCOME CODE TEXT; "-" stands for a code that never came."""
     said = f"- {reason}" if reply is None else str(reply)
-    sys.stdout.write(f"{printable(address)} {outcome.value} {printable(said)}\n")
-    sys.stdout.flush()
+    tell(f"{printable(address)} {outcome.value} {printable(said)}")
 
 
 @final

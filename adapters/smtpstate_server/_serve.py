@@ -14,10 +14,10 @@ import anyio
 
 from smtpstate import Limits, tls
 from smtpstate_anyio import Listener, serve_messages
-from smtpstate_server._certificate import checked_pair, own_certificate, state_directory
+from smtpstate_server._certificate import KeyPair, checked_pair, own_certificate, state_directory
 from smtpstate_server._deliver import delivery
 from smtpstate_server._exits import Exit, Failure
-from smtpstate_server._log import logger, set_up
+from smtpstate_server._log import logger, set_up, tell
 from smtpstate_server._observers import Loggers, Showing
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from ssl import SSLContext
 
+    from smtpstate_anyio import ListenerProxy
     from smtpstate_server._deliver import OnMessage
     from smtpstate_server._endpoint import Endpoint
 
@@ -44,6 +45,7 @@ class ServeOptions:
     deliver: str
     certificate: tuple[Path, Path] | None
     tls: bool
+    proxy: ListenerProxy | None
     size_limit: int
     quiet: bool
     log_level: str
@@ -53,11 +55,15 @@ def serve(options: ServeOptions) -> int:
     """Serves until SIGTERM or SIGINT; 0 then. Raises Failure when it cannot start."""
     set_up(options.log_level)
     if not options.domains and not options.accept_any:
+        if options.proxy is not None:  # what is loopback to us may be the whole world to the proxy
+            text = "other hosts can reach a proxy: say --domain NAME for whom to take mail, or --accept-any"
+            raise Failure(text, Exit.USAGE)
         for endpoint in (*options.listen, *options.listen_tls):
             _need_loopback(endpoint)
-    context = _context(options)
+    pair = _key_pair(options)
+    context = None if pair is None else _context(pair)
     on_message = delivery(options.deliver, options.hostname)
-    failure = anyio.run(_serve, options, context, on_message)
+    failure = anyio.run(_serve, options, pair, context, on_message)
     if failure is not None:
         raise failure
     return Exit.OK
@@ -73,17 +79,15 @@ def _need_loopback(endpoint: Endpoint) -> None:
         raise Failure(text, Exit.USAGE)
 
 
-def _context(options: ServeOptions) -> SSLContext | None:
+def _key_pair(options: ServeOptions) -> KeyPair | None:
     if not options.tls:
         return None
     if options.certificate is None:
-        pair = own_certificate(state_directory(), options.hostname)
-        logger.info(
-            "the certificate is self-signed; to verify it: smtpstate send --ca %s", quote(str(pair.certificate))
-        )
-    else:
-        pair = checked_pair(*options.certificate)
-        logger.info("the certificate is %s", pair.certificate)
+        return own_certificate(state_directory(), options.hostname)
+    return checked_pair(*options.certificate)
+
+
+def _context(pair: KeyPair) -> SSLContext:
     try:
         return tls.server_context(str(pair.certificate), str(pair.key))
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
@@ -95,12 +99,17 @@ def _listeners(options: ServeOptions) -> list[Listener]:
     accept_any = options.accept_any or not options.domains
     begins: Literal["starttls", "plain"] = "starttls" if options.tls else "plain"
     return [
-        *(Listener(endpoint.host, endpoint.port, begins, accept_any) for endpoint in options.listen),
-        *(Listener(endpoint.host, endpoint.port, "implicit", accept_any) for endpoint in options.listen_tls),
+        *(Listener(endpoint.host, endpoint.port, begins, accept_any, options.proxy) for endpoint in options.listen),
+        *(
+            Listener(endpoint.host, endpoint.port, "implicit", accept_any, options.proxy)
+            for endpoint in options.listen_tls
+        ),
     ]
 
 
-async def _serve(options: ServeOptions, context: SSLContext | None, on_message: OnMessage) -> Failure | None:
+async def _serve(
+    options: ServeOptions, pair: KeyPair | None, context: SSLContext | None, on_message: OnMessage
+) -> Failure | None:
     stop = anyio.Event()
     shows = sys.stderr.isatty() and not options.quiet
     server = partial(
@@ -124,11 +133,21 @@ async def _serve(options: ServeOptions, context: SSLContext | None, on_message: 
                 except (OSError, UnicodeError) as error:
                     watching.cancel_scope.cancel()
                     return _cannot_listen([*options.listen, *options.listen_tls], error)
+                if pair is not None:  # said once all is well, so that whatever goes wrong before is one line
+                    _say_where(pair, is_own=options.certificate is None)
                 for listener in bound:
-                    print(f"listening on {listener}", flush=True)  # noqa: T201 - what whoever started us waits for
+                    tell(f"listening on {listener}")  # what whoever started us waits for
             watching.cancel_scope.cancel()
     logger.info("stopped")
     return None
+
+
+def _say_where(pair: KeyPair, *, is_own: bool) -> None:
+    if is_own:
+        where = quote(str(pair.certificate))
+        logger.info("the certificate is self-signed; to verify it: smtpstate send --ca %s", where)
+    else:
+        logger.info("the certificate is %s", pair.certificate)
 
 
 async def _watch(signals: AsyncIterator[signal.Signals], stop: anyio.Event) -> None:

@@ -142,6 +142,18 @@ async def test_what_on_message_does_is_the_reply_and_the_session_goes_on(
     assert len(caplog.records) == records
 
 
+async def test_a_client_hears_354_although_on_message_has_other_work_first() -> None:
+    go = Event()
+
+    async def prepare(message: Message) -> None:
+        await go.wait()
+
+    async with background(serve_messages, prepare, accept_any=True) as port, wire(port) as client:
+        await client.to_body()  # up to the 354
+        go.set()
+        assert (await client.ask(b"x\r\n.")).startswith("250 ")
+
+
 async def test_a_hanging_on_message_is_cancelled_after_the_body_and_the_session_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

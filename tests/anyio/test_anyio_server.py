@@ -76,6 +76,14 @@ async def test_a_handler_sees_the_events_and_ends_with_the_connection() -> None:
     assert events[-1] == ConnectionClosed(CloseReason.QUIT)
 
 
+async def test_the_last_reply_is_followed_by_the_end_at_once() -> None:
+    linger = Limits(linger_seconds=100 * SECONDS)
+    async with background(serve, accept_all, limits=linger) as port, wire(port) as client:
+        await client.open()
+        assert await client.ask(b"QUIT") == "221 2.0.0 Bye"
+        assert await client.rest() == b"", "the write side is shut down while the linger has hardly begun"
+
+
 async def test_silence_takes_no_message() -> None:
     async def handler(session: Session) -> None:
         async for event in session:

@@ -53,10 +53,18 @@ class Home:
     def stored(self, maildir: str = "mail") -> list[bytes]:
         return [file.read_bytes() for file in sorted((self.path / maildir / "new").iterdir())]
 
-    def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        command = [sys.executable, "-m", "smtpstate_server", *arguments]
+    def run(
+        self, *arguments: str, stdin: bytes = b"", stdout: int = subprocess.PIPE
+    ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            command, input=stdin, capture_output=True, timeout=SECONDS, cwd=self.path, env=self.environment, check=False
+            [sys.executable, "-m", "smtpstate_server", *arguments],
+            input=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            timeout=SECONDS,
+            cwd=self.path,
+            env=self.environment,
+            check=False,
         )
 
 

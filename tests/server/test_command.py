@@ -197,7 +197,7 @@ def test_an_unknown_option_is_one_line(home: Home) -> None:
 def test_a_busy_port_is_one_line(home: Home) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         where = f"127.0.0.1:{busy.getsockname()[1]}"
-        done = home.run("serve", "--no-tls", "--listen", "127.0.0.1:0", "--listen", where)
+        done = home.run("serve", "--listen", "127.0.0.1:0", "--listen", where)
     assert said(done) == f"cannot listen on {where}: Address already in use"
     assert done.returncode == Exit.OSERR
 
@@ -205,7 +205,7 @@ def test_a_busy_port_is_one_line(home: Home) -> None:
 @pytest.mark.parametrize("name", ["nowhere.invalid", "x" * 64 + ".invalid"])
 @pytest.mark.parametrize("rule", [[], ["--domain", "example.org"]])
 def test_an_address_that_means_nothing_is_one_line(home: Home, name: str, rule: list[str]) -> None:
-    done = home.run("serve", "--no-tls", "--listen", f"{name}:0", *rule)
+    done = home.run("serve", "--listen", f"{name}:0", *rule)
     assert said(done).startswith(f"cannot listen on {name}:0: ")
     assert done.returncode == Exit.OSERR
 
@@ -229,8 +229,6 @@ def test_what_cannot_work_is_one_line(home: Home, arguments: str, words: str, co
     (home.path / "broken.py").write_text("1 / 0\n")
     (home.path / "invalid.py").write_text("def\n")
     (home.path / "good.py").write_text("number = 1\ndef plain(message): pass\n")
-    if "--tls-cert" not in arguments:
-        arguments += " --no-tls"
     done = home.run("serve", "--listen", "127.0.0.1:0", *arguments.split())
     assert words in said(done)
     assert done.returncode == code

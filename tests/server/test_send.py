@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -179,14 +180,29 @@ def test_refused_and_to_be_tried_again_is_to_be_tried_again(scripted: Scripted, 
     assert done.returncode == Exit.TEMPFAIL
 
 
-def test_nothing_but_ehlo_and_starttls_goes_out_in_clear(scripted: Scripted, home: Home) -> None:
-    server = scripted(["220 there", "250-there", "250 STARTTLS", "454 4.7.0 not now", "221 bye"])
+@pytest.mark.parametrize(
+    ("script", "heard", "reason"),
+    [
+        (["250-there", "250 STARTTLS", "454 4.7.0 not now"], [b"EHLO", b"STARTTLS"], "STARTTLS is refused"),
+        (["250 there"], [b"EHLO"], "STARTTLS is not offered"),
+        (["502 what"], [b"EHLO"], "EHLO is refused: HELO could bring no TLS"),
+    ],
+)
+def test_nothing_but_ehlo_and_starttls_and_a_farewell_goes_out_in_clear(
+    scripted: Scripted, home: Home, script: list[str], heard: list[bytes], reason: str
+) -> None:
+    server = scripted(["220 there", *script, "221 bye"])
     done = home.run(*to(server.port, *TO, host="127.0.0.1"), stdin=MESSAGE)
-    assert done.returncode == Exit.NOPERM
-    assert [line.split()[0] for line in server.heard if line] in (
-        [b"EHLO", b"STARTTLS"],
-        [b"EHLO", b"STARTTLS", b"QUIT"],
-    )
+    assert done.returncode == Exit.NOPERM, reason
+    assert [line.split()[0] for line in server.heard if line] == [*heard, b"QUIT"], reason
+
+
+def test_a_host_without_a_full_name_says_its_address(scripted: Scripted, home: Home) -> None:
+    server = scripted([*HELLO, "250 ok", "250 ok", "354 go", "...", "250 ok", "221 bye"])
+    done = home.run(*to(server.port, *TO, "--tls", "off", host="127.0.0.1"), stdin=MESSAGE)
+    assert done.returncode == Exit.OK
+    name = server.heard[0].split()[1].decode()
+    assert name == "[127.0.0.1]" or "." in socket.gethostname(), "RFC 5321 section 4.1.4"
 
 
 def test_the_timeout_bounds_the_whole_attempt(scripted: Scripted, home: Home) -> None:
@@ -194,6 +210,16 @@ def test_the_timeout_bounds_the_whole_attempt(scripted: Scripted, home: Home) ->
     done = home.run(*to(server.port, *TO, "--timeout", "0.2", host="127.0.0.1"), stdin=MESSAGE)
     assert done.stdout.startswith(b"you@example.com retry - ")
     assert done.returncode == Exit.TEMPFAIL
+
+
+def test_the_exit_code_stands_although_nobody_reads_the_lines(scripted: Scripted, home: Home) -> None:
+    server = scripted([*HELLO, "250 ok", "250 ok", "250 ok", "354 go", "...", "250 ok", "221 bye"])
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = to(server.port, *TO, "--to", "me@example.com", "--tls", "off", host="127.0.0.1")
+    done = home.run(*arguments, stdin=MESSAGE, stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (Exit.OK, b""), "else somebody sends it again"
 
 
 @pytest.mark.parametrize("server", ["127.0.0.1:1", "nowhere.invalid:25"])
