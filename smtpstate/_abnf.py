@@ -1,11 +1,12 @@
 r"""The grammar of RFC 5321 sections 4.1.2 and 4.1.3 as regex text: each production stands above its expression.
 
 Plain strings, so that a module puts together and compiles what it needs. They have no anchors, and no capturing group
-but the four of LOCAL_PART, MAILBOX and FORWARD_PATH. They know characters and structure; sizes are the business of the
+but those that a comment names. They know characters and structure; sizes are the business of the
 modules that use them, with one exception: the 63 octets of a label, which a repetition count says best.
 
 All are ASCII. RFC 6531 section 3.3 adds UTF-8 to four productions and no other: atext, qtextSMTP, sub-domain and
-esmtp-value. Whatever names people here is built from these four (ATEXT, QTEXT, SUB_DOMAIN, ESMTP_VALUE).
+esmtp-value. Whatever names people here is built from these four (ATEXT, QTEXT, SUB_DOMAIN, ESMTP_VALUE), so `with_utf8`
+makes the one grammar of the other.
 """
 
 from typing import Final
@@ -221,3 +222,134 @@ XTEXT: Final = rf"(?:{XCHAR}++|{HEXCHAR})*+"
 #
 # size-value ::= 1*20DIGIT
 SIZE_VALUE: Final = r"[0-9]{1,20}"
+
+# The rest: the values of parameters that extensions define. A quoted string in ABNF has no case, hence "(?ai:".
+
+# RFC 3461 section 4.3.
+#
+# ret-value = "FULL" / "HDRS"
+RET_VALUE: Final = r"(?ai:FULL|HDRS)"
+
+# RFC 3461 section 4.1.
+#
+# notify-esmtp-value = "NEVER" / 1#notify-list-element
+# notify-list-element = "SUCCESS" / "FAILURE" / "DELAY"
+#
+# The "#" of RFC 822 would allow white space and empty elements; an esmtp-value has no room for the first, and nobody
+# sends the second. That an element comes once is the business of whoever reads it.
+NOTIFY_VALUE: Final = r"(?ai:NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY)){0,2})"
+
+# RFC 3461 section 4.2.
+#
+# original-recipient-address = addr-type ";" xtext
+# addr-type = atom
+#
+# Groups: the type, the address as xtext.
+ORIGINAL_RECIPIENT: Final = rf"({ATEXT}+);({XTEXT})"
+
+# The next six: RFC 6533 section 3.
+#
+# QCHAR              = %x21-2a / %x2c-3c / %x3e-5b / %x5d-7e
+#                     ; ASCII printable characters except
+#                     ; CTLs, SP, '\', '+', '='.
+QCHAR: Final = r"[!-*,-<>-\[\]-~]"
+
+# UTF8-non-ascii  = UTF8-2 / UTF8-3 / UTF8-4
+#
+# RFC 6532 section 3.1; UTF8-2 to UTF8-4 are RFC 3629 section 4, which leaves no surrogates. Stricter in two places:
+# the controls U+0080 to U+009F and the line and paragraph separators U+2028 and U+2029 end lines where text is taken
+# apart, so no name has them.
+UTF8_NON_ASCII: Final = r"[\u00a0-\u2027\u202a-\ud7ff\ue000-\U0010ffff]"
+
+# QUCHAR              = QCHAR / UTF8-2 / UTF8-3 / UTF8-4
+QUCHAR: Final = rf"(?:{QCHAR}|{UTF8_NON_ASCII})"
+
+# HEXPOINT = ( ( "0"/"1" ) %x31-39 ) / "10" / "20" /
+#            "2B" / "3D" / "7F" /         ; all xtext-specials
+#            "5C" / (HEXDIG8 HEXDIG) /    ; 2-digit forms
+#            ( NZHEXDIG 2(HEXDIG) ) /     ; 3-digit forms
+#            ( NZDHEXDIG 3(HEXDIG) ) /    ; 4-digit forms excluding
+#            ( "D" %x30-37 2(HEXDIG) ) /  ; ... surrogate
+#            ( NZHEXDIG 4(HEXDIG) ) /     ; 5-digit forms
+#            ( "10" 4*HEXDIG )            ; 6-digit forms
+#
+# Stricter in its last line: more than six digits name no character. Controls pass here, and fail as part of a mailbox.
+HEXPOINT: Final = (
+    "(?ai:[01][1-9]|10|20|2B|3D|7F|5C|[8-9A-F][0-9A-F]|[1-9A-F][0-9A-F]{2}|[1-9A-CE-F][0-9A-F]{3}"
+    "|D[0-7][0-9A-F]{2}|[1-9A-F][0-9A-F]{4}|10[0-9A-F]{4})"
+)
+
+# EmbeddedUnicodeChar =   %x5C.78 "{" HEXPOINT "}"
+#                     ; starts with "\x"
+EMBEDDED_UNICODE_CHAR: Final = rf"\\x\{{{HEXPOINT}\}}"
+
+# utf-8-addr-xtext    = 1*(QCHAR / EmbeddedUnicodeChar)
+# utf-8-addr-unitext  = 1*(QUCHAR / EmbeddedUnicodeChar)
+#
+# The second has the first in it; where non-ASCII characters may stand at all has been settled before this is asked.
+UTF_8_ADDR_UNITEXT: Final = rf"(?:{QUCHAR}|{EMBEDDED_UNICODE_CHAR})+"
+
+# RFC 2852 section 4.
+#
+# by-value = by-time";"by-mode[by-trace]
+# by-time  = ["-" / "+"]1*9digit ; a negative or zero value is not allowed with a by-mode of "R"
+# by-mode  = "N" / "R"           ; "Notify" or "Return"
+# by-trace = "T"                 ; "Trace"
+#
+# Groups: time, mode, trace.
+BY_VALUE: Final = r"([+-]?[0-9]{1,9});([NRnr])([Tt]?)"
+
+# RFC 6710 section 4.
+#
+# priority-value = (["-"] NZDIGIT) / "0"
+PRIORITY_VALUE: Final = r"(?:-?[1-9]|0)"
+
+# RFC 4865 section 4: 1*9DIGIT seconds after HOLDFOR.
+HOLDFOR_VALUE: Final = r"[0-9]{1,9}"
+
+# RFC 3339 section 5.6.
+#
+# time-hour       = 2DIGIT  ; 00-23
+# time-minute     = 2DIGIT  ; 00-59
+# time-second     = 2DIGIT  ; 00-58, 00-59, 00-60 based on leap second rules
+# time-secfrac    = "." 1*DIGIT
+# time-numoffset  = ("+" / "-") time-hour ":" time-minute
+# time-offset     = "Z" / time-numoffset
+# date-time       = full-date "T" full-time
+#
+# Groups: year, month, day, hour, minute, second, fraction, and the offset's sign, hours and minutes. How many days a
+# month has is the business of whoever reads it.
+TIME_HOUR: Final = r"(?:[01][0-9]|2[0-3])"
+TIME_OFFSET: Final = rf"(?:[Zz]|([+-])({TIME_HOUR}):([0-5][0-9]))"
+DATE_TIME: Final = (
+    r"([0-9]{4})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]"
+    rf"({TIME_HOUR}):([0-5][0-9]):([0-5][0-9]|60)(?:\.([0-9]+))?{TIME_OFFSET}"
+)
+
+# RFC 9422 section 3.
+#
+# limit-name = 1*(ALPHA / DIGIT / "-" / "_")
+# limit-value = 1*(%x21-3A / %x3C-7E)
+#
+# Groups: name, value.
+LIMIT: Final = r"([0-9A-Za-z_-]+)=([!-:<-~]+)"
+
+
+def with_utf8(production: str) -> str:
+    """`production` with what RFC 6531 section 3.3 adds; sizes and U-labels are checked by whoever uses it.
+
+    sub-domain   =/  U-label
+    atext        =/  UTF8-non-ascii
+    qtextSMTP    =/  UTF8-non-ascii
+    esmtp-value  =/  UTF8-non-ascii
+    """
+    non_ascii = UTF8_NON_ASCII[1:-1]
+    label = rf"[0-9A-Za-z{non_ascii}]"
+    for ascii_only, extended in (
+        (SUB_DOMAIN, rf"{label}(?:[0-9A-Za-z{non_ascii}-]{{0,61}}{label})?"),
+        (ATEXT, rf"[{non_ascii}{ATEXT[1:-1]}]"),
+        (QTEXT, rf"[{non_ascii}{QTEXT[1:-1]}]"),
+        (ESMTP_VALUE, rf"[{non_ascii}{ESMTP_VALUE[1:-2]}]+"),
+    ):
+        production = production.replace(ascii_only, extended)
+    return production

@@ -179,6 +179,8 @@ def _ask(client: ClientConnection, command: Ehlo | Helo | StartTls | Quit | Rset
 def open_session(client: ClientConnection, tls: TlsMode) -> Procedure[None]:
     """Greeting, EHLO (HELO if it is refused), and STARTTLS with another EHLO where `tls` asks for it.
 
+    Where TLS is required nothing but EHLO and STARTTLS goes out in clear, not even HELO.
+
     Raises SessionRefused, TlsUnavailable or ConnectionBroken.
     """
     greeting = yield from _answer(Verb.CONNECT)
@@ -186,7 +188,7 @@ def open_session(client: ClientConnection, tls: TlsMode) -> Procedure[None]:
         raise SessionRefused(greeting)
     if tls is TlsMode.IMPLICIT and client.tls is None:
         raise TlsUnavailable("TLS is required, and the connection was made without it")
-    yield from _hello(client)
+    yield from _hello(client, tls)
     if tls is TlsMode.OFF or client.tls is not None:
         return
     if not client.capabilities.starttls:
@@ -202,12 +204,14 @@ def open_session(client: ClientConnection, tls: TlsMode) -> Procedure[None]:
         return
     while client.phase is Phase.TLS:
         yield Wants.EVENT
-    yield from _hello(client)
+    yield from _hello(client, tls)
 
 
-def _hello(client: ClientConnection) -> Procedure[None]:
+def _hello(client: ClientConnection, tls: TlsMode) -> Procedure[None]:
     reply = yield from _ask(client, Ehlo(client.hostname))
     if reply.code // 100 == 5 and client.closed is None:  # RFC 5321 section 3.2: some know HELO only
+        if tls is TlsMode.REQUIRED and client.tls is None:  # nothing is offered to HELO, TLS least of all
+            raise TlsUnavailable(f"TLS is required, and the server refused EHLO: {reply}")
         reply = yield from _ask(client, Helo(client.hostname))
     if Outcome.of(reply.code) is not Outcome.OK:
         raise SessionRefused(reply)

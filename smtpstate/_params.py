@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final, TypeAlias, final
 
-from smtpstate._abnf import PARAMETERS, SIZE_VALUE, XCHAR, XTEXT
+from smtpstate._abnf import PARAMETERS, SIZE_VALUE, XCHAR, XTEXT, with_utf8
 from smtpstate._errors import Fault, GrammarError
 
 # In the order sent: keyword in upper case, and the value as sent, None where there was no "=".
 Parameters: TypeAlias = tuple[tuple[str, str | None], ...]
 
-_PARAMETERS: Final = re.compile(PARAMETERS)
+_PARAMETERS: Final = (re.compile(PARAMETERS), re.compile(with_utf8(PARAMETERS)))  # indexed by `utf8`
+# Not str.split(): there is white space that is not ASCII, and it separates nothing.
+_WORD: Final = re.compile(r"[^ \t]+")
 _SIZE: Final = re.compile(SIZE_VALUE)
 _XTEXT: Final = re.compile(XTEXT)
 _HEXCHAR: Final = re.compile(rb"\+(..)")
@@ -22,63 +24,71 @@ _NOT_XCHAR: Final = re.compile(rf"(?!{XCHAR}).".encode("ascii"), re.DOTALL)
 @final
 @unique
 class BodyType(Enum):
-    """The values of BODY. RFC 6152 section 3; on the wire they have no case."""
+    """The values of BODY. RFC 6152 section 3, RFC 3030 section 3; on the wire they have no case."""
 
     SEVENBIT = "7BIT"
     EIGHTBITMIME = "8BITMIME"
+    BINARYMIME = "BINARYMIME"  # by BDAT only
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class ParameterRow:
-    """What there is to know about a parameter.
+class Parameter:
+    """What there is to know about a parameter of MAIL or RCPT.
 
-    `extension` is the EHLO keyword that has to be offered. `check` says whether a value is legal; it gets None where
-    there is no "=". `increment` is what the parameter adds to the 512 octets of a command line, its SP included.
+    `keyword` is in upper case. `check` says whether a value is legal; it gets None where there is no "=", and must not
+    raise. `increment` is what the parameter adds to the 512 octets of a command line, its SP included. `excludes` are
+    the keywords that may not come beside it.
     """
 
     keyword: str
-    extension: str
     check: Callable[[str | None], bool]
     increment: int
+    excludes: frozenset[str] = frozenset()
 
 
-_BODIES: Final = frozenset(body.value for body in BodyType)
+# Keyword -> for each extension that defines it, by its EHLO keyword, what it says. Two define BODY.
+ParameterTable: TypeAlias = Mapping[str, Mapping[str, Parameter]]
+
+
+def flag(value: str | None) -> bool:
+    """The rule for a parameter without a value."""
+    return value is None
 
 
 def _is_size(value: str | None) -> bool:
     return value is not None and _SIZE.fullmatch(value) is not None
 
 
-def _is_body(value: str | None) -> bool:
-    return value is not None and value.upper() in _BODIES
+def _is_body(*allowed: BodyType) -> Callable[[str | None], bool]:
+    values = frozenset(body.value for body in allowed)
+    return lambda value: value is not None and value.upper() in values
 
 
-# RFC 1870 section 3 says 26. RFC 6152 gives no number for BODY; 14 is its longest spelling, " BODY=8BITMIME".
-MAIL_PARAMETERS: Final[Mapping[str, ParameterRow]] = {
-    row.keyword: row
-    for row in (
-        ParameterRow("SIZE", "SIZE", _is_size, 26),
-        ParameterRow("BODY", "8BITMIME", _is_body, 14),
-    )
+# RFC 1870 section 3 says 26. RFC 6152 and RFC 3030 give no number for BODY; these are the longest spellings.
+MAIL_PARAMETERS: Final[ParameterTable] = {
+    "SIZE": {"SIZE": Parameter("SIZE", _is_size, 26)},
+    "BODY": {
+        "8BITMIME": Parameter("BODY", _is_body(BodyType.SEVENBIT, BodyType.EIGHTBITMIME), 14),
+        "BINARYMIME": Parameter("BODY", _is_body(BodyType.BINARYMIME), 16),
+    },
 }
 
-RCPT_PARAMETERS: Final[Mapping[str, ParameterRow]] = {}
+RCPT_PARAMETERS: Final[ParameterTable] = {}
 
 
-def split_parameters(text: str) -> Parameters:
-    """The parameters in what follows a path; `text` is empty or begins with SP.
+def split_parameters(text: str, *, utf8: bool = False) -> Parameters:
+    """The parameters in what follows a path; `text` is empty or begins with SP. `utf8` allows RFC 6531's values.
 
     Raises GrammarError, also when a keyword comes twice: no RFC gives that a meaning, and two readers of one command
     might take a different one of the two. RFC 5321 section 4.1.2.
     """
     if not text:
         return ()
-    if _PARAMETERS.fullmatch(text) is None:
+    if _PARAMETERS[utf8].fullmatch(text) is None:
         raise GrammarError(Fault.PARAMETER_SYNTAX)
     found: dict[str, str | None] = {}
-    # Only SP and HT can be white space in text that has matched.
-    for word in text.split():
+    for word in _WORD.findall(text):
         keyword, equals, value = word.partition("=")
         keyword = keyword.upper()
         if keyword in found:
@@ -87,18 +97,30 @@ def split_parameters(text: str) -> Parameters:
     return tuple(found.items())
 
 
-def check_parameters(parameters: Parameters, table: Mapping[str, ParameterRow], offered: Container[str]) -> None:
+def check_parameters(parameters: Parameters, table: ParameterTable, offered: Container[str]) -> None:
     """Hold `parameters` against `table` and the EHLO keywords `offered` in this session.
 
     Raises GrammarError: PARAMETER_UNKNOWN for one that is not in the table or whose extension is not offered,
-    PARAMETER_VALUE for a value that its extension does not allow. RFC 5321 section 4.1.1.11.
+    PARAMETER_VALUE for a value that no extension offered allows, PARAMETER_SYNTAX for two that exclude each other. RFC
+    5321 section 4.1.1.11.
     """
+    keywords = {keyword for keyword, _ in parameters}
     for keyword, value in parameters:
-        row = table.get(keyword)
-        if row is None or row.extension not in offered:
+        rows = [row for extension, row in table.get(keyword, {}).items() if extension in offered]
+        if not rows:
             raise GrammarError(Fault.PARAMETER_UNKNOWN)
-        if not row.check(value):
+        if not any(row.check(value) for row in rows):
             raise GrammarError(Fault.PARAMETER_VALUE)
+        if any(row.excludes & keywords for row in rows):
+            raise GrammarError(Fault.PARAMETER_SYNTAX)
+
+
+def increment(table: ParameterTable, offered: Container[str]) -> int:
+    """The octets that the parameters in `table` add to a command line where `offered` is. RFC 5321 section 4.1.1.11."""
+    return sum(
+        max((row.increment for extension, row in rows.items() if extension in offered), default=0)
+        for rows in table.values()
+    )
 
 
 def encode_xtext(data: bytes) -> str:

@@ -8,12 +8,14 @@ from smtpstate._address import (
     ForwardPath,
     Mailbox,
     ReversePath,
+    ascii_form,
     domain_key,
+    needs_smtputf8,
     parse_domain_or_literal,
     parse_forward_path,
     parse_reverse_path,
 )
-from smtpstate._errors import Fault, GrammarError
+from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 
 DOMAIN_255 = ".".join(["a" * 63] * 3 + ["a" * 63])
 DOMAIN_256 = ".".join(["a" * 63] * 3 + ["a" * 61, "a" * 2])
@@ -144,6 +146,125 @@ def test_mailboxes_that_are_not_the_same_are_not_equal(one: Mailbox, other: obje
 
 def test_a_domain_that_has_no_a_labels_is_lower_cased() -> None:
     assert domain_key("É" * 64 + ".Org") == "é" * 64 + ".org"
+
+
+@pytest.mark.parametrize(
+    ("domain", "key", "reason"),
+    [
+        ("bücher.example", "xn--bcher-kva.example", "a U-label beside another label"),
+        ("BÜCHER.Example", "xn--bcher-kva.example", "capitals"),
+        ("straße.example", "xn--strae-oqa.example", "IDNA 2008: sharp s is a letter of its own"),
+        ("βόλος.example", "xn--nxasmm1c.example", "IDNA 2008: so is final sigma"),
+        ("例え.テスト", "xn--r8jz45g.xn--zckzah", "kana and han"),
+        ("إختبار.example", "xn--kgbechtv.example", "right to left"),
+        ("परीक्षा.example", "xn--11b5bs3a9aj6g.example", "marks inside a label"),
+        ("\u3007.example", "xn--w6j.example", "RFC 5892 section 2.6: ideographic zero"),
+        ("é-1.example", "xn---1-9ia.example", "a hyphen and a digit beside a letter"),
+    ],
+)
+def test_a_domain_has_a_labels(domain: str, key: str, reason: str) -> None:
+    assert domain_key(domain) == key, reason
+    assert domain_key(key.upper()) == key, reason
+    assert Mailbox.parse(f"a@{domain}", utf8=True) == Mailbox.parse(f"a@{key}"), reason
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ("☕", "a symbol: RFC 5892 section 2.1"),
+        ("a\u3002é", "an ideographic full stop, which IDNA 2003 took for a dot"),
+        ("\uff45xample", "a full-width letter, which is not as NFKC leaves it"),
+        ("\u212aé", "a Kelvin sign, likewise, although small it would be a k"),
+        ("\u212a", "alone, likewise"),
+        ("e\u0301", "a letter that is not composed"),
+        ("\u0301a", "a mark at the start: RFC 5891 section 4.2.3.2"),
+        ("éé--a", "hyphens in the third and fourth place: section 4.2.3.1"),
+        ("a\u200dé", "a joiner"),
+        ("l·l", "a middle dot"),
+        ("\u0640é", "RFC 5892 section 2.6: tatweel"),
+        ("é_é", "an underscore"),
+        ("é" * 58, "63 octets at most, as an A-label"),
+        ("é" * 99, "more than that as a U-label"),
+        ("\ud800", "a surrogate"),
+    ],
+)
+def test_a_label_that_idna_does_not_know_is_only_lower_cased_and_no_domain(label: str, reason: str) -> None:
+    assert domain_key(f"X.{label}") == f"x.{label.lower()}", reason
+    with pytest.raises(GrammarError) as caught:
+        Mailbox.parse(f"a@x.{label}", utf8=True)
+    assert caught.value.fault is Fault.ADDRESS, reason
+    with pytest.raises(LocalProtocolError):
+        ascii_form(Mailbox("a", f"x.{label}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "local_part", "domain", "spelt", "reason"),
+    [
+        ("é@x", "é", "x", "é@x", "a local part"),
+        ("a@bücher.example", "a", "bücher.example", "a@bücher.example", "a domain"),
+        ("δοκιμή@παράδειγμα.δοκιμή", "δοκιμή", "παράδειγμα.δοκιμή", "δοκιμή@παράδειγμα.δοκιμή", "both"),
+        ("\U0001f4e7@x", "\U0001f4e7", "x", "\U0001f4e7@x", "a local part of a symbol"),
+        ('"é"@x', "é", "x", "é@x", "quoted without need"),
+        ('"é é"@x', "é é", "x", '"é é"@x', "quoted with need"),
+        ("e\u0301@x", "e\u0301", "x", "e\u0301@x", "a local part is as it is written"),
+        ("a.b@[192.0.2.1]", "a.b", "[192.0.2.1]", "a.b@[192.0.2.1]", "ASCII as ever"),
+        ("é" * 128 + "@x", "é" * 128, "x", "é" * 128 + "@x", "256 octets"),
+    ],
+)
+def test_with_utf8_a_mailbox_need_not_be_ascii(
+    text: str, local_part: str, domain: str, spelt: str, reason: str
+) -> None:
+    mailbox = Mailbox.parse(text, utf8=True)
+    assert (mailbox.local_part, mailbox.domain) == (local_part, domain), reason
+    assert str(mailbox) == spelt, reason
+    assert Mailbox.parse(spelt, utf8=True) == mailbox, reason
+    assert parse_reverse_path(f"<{text}> X", utf8=True) == (ReversePath(mailbox), " X"), reason
+    assert parse_forward_path(f"<@é,@y:{text}>", utf8=True) == (ForwardPath(mailbox), ""), reason
+    assert ReversePath.parse(f"<{text}>", utf8=True) == ReversePath(mailbox), reason
+    assert ForwardPath.parse(f"<{text}>", utf8=True) == ForwardPath(mailbox), reason
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("\x85@x", "a C1 control"),
+        ("a\u2028@x", "a line separator"),
+        ("\ud800@x", "a surrogate"),
+        ('"\\é"@x', "a quoted pair of what is not ASCII"),
+        ("a@[é]", "a literal"),
+        ("é" * 129 + "@x", "a local part of 258 octets"),
+        ("a@" + ".".join(["é" * 30] * 5), "a domain of 304 octets"),
+        ("a@" + ".".join(["é"] * 40), "a domain of 119 octets, of 319 as A-labels"),
+        ("é", "no domain"),
+    ],
+)
+def test_with_utf8_what_is_no_mailbox_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(GrammarError) as caught:
+        Mailbox.parse(text, utf8=True)
+    assert caught.value.fault is Fault.ADDRESS, reason
+
+
+def test_with_utf8_postmaster_and_the_null_path_are_as_ever() -> None:
+    assert parse_reverse_path("<>", utf8=True) == (ReversePath(None), "")
+    assert parse_forward_path("<Postmaster>", utf8=True)[0].is_postmaster
+    with pytest.raises(GrammarError):
+        parse_forward_path("<po\u017ftmaster>", utf8=True)
+
+
+@pytest.mark.parametrize(
+    ("mailbox", "needs", "form"),
+    [
+        (Mailbox("a", "Example.ORG"), False, "a@Example.ORG"),
+        (Mailbox("a", "Bücher.Example"), False, "a@xn--bcher-kva.example"),
+        (Mailbox("é", "example.org"), True, "é@example.org"),
+        (Mailbox("é", "bücher.example"), True, "é@xn--bcher-kva.example"),
+        (Mailbox("Postmaster", ""), False, "Postmaster"),
+    ],
+)
+def test_a_local_part_needs_smtputf8_and_a_domain_has_an_ascii_form(mailbox: Mailbox, needs: bool, form: str) -> None:
+    assert needs_smtputf8(mailbox) is needs
+    assert str(ascii_form(mailbox)) == form
+    assert ascii_form(mailbox) == mailbox
 
 
 def test_the_null_path_is_parsed_and_spelt() -> None:

@@ -352,6 +352,7 @@ def extras() -> set[str]:
 WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "README.md": [see_it, serve_command, send_command, command_for_tests, stores, serves, connects, collected],
     "docs/embed.md": [in_memory, driver_command],
+    "docs/extend.md": [in_memory],
     "docs/near-terminators.md": [command_for_tests],
     "docs/receive.md": [stores, serves, serves, serves, serves],
     "docs/run-a-server.md": [serve_command, serve_command, module, serve_command, send_command],

@@ -6,15 +6,22 @@ from smtpstate._errors import Fault, GrammarError
 from smtpstate._params import (
     MAIL_PARAMETERS,
     RCPT_PARAMETERS,
-    BodyType,
+    Parameter,
     Parameters,
     check_parameters,
     decode_xtext,
     encode_xtext,
+    flag,
+    increment,
     split_parameters,
 )
 
 EVERYTHING = frozenset({"SIZE", "8BITMIME"})
+BINARY = EVERYTHING | {"BINARYMIME"}
+HOLD = {
+    "HOLDFOR": {"FUTURERELEASE": Parameter("HOLDFOR", lambda _: True, 18, frozenset({"HOLDUNTIL"}))},
+    "HOLDUNTIL": {"FUTURERELEASE": Parameter("HOLDUNTIL", lambda _: True, 34, frozenset({"HOLDFOR"}))},
+}
 
 
 @pytest.mark.parametrize(
@@ -58,6 +65,36 @@ def test_parameters_that_do_not_match_the_grammar_are_refused(text: str, reason:
 
 
 @pytest.mark.parametrize(
+    ("text", "parameters", "reason"),
+    [
+        (" ORCPT=utf-8;é@x", (("ORCPT", "utf-8;é@x"),), "RFC 6531 section 3.3: a value"),
+        (" A=\xa0\u3000 B", (("A", "\xa0\u3000"), ("B", None)), "white space that is not ASCII separates nothing"),
+        (" SIZE=1\t", (("SIZE", "1"),), "ASCII as ever"),
+    ],
+)
+def test_with_utf8_a_value_need_not_be_ascii(text: str, parameters: Parameters, reason: str) -> None:
+    assert split_parameters(text, utf8=True) == parameters, reason
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (" É=1", "a keyword"),
+        (" A=\x85", "a C1 control"),
+        (" A=\ud800", "a surrogate"),
+        (" A=\u2028", "a line separator"),
+        (" A=é=", "an equals sign in a value"),
+        (" A=é a=ü", "the same one twice"),
+        ("\xa0A", "no SP in front"),
+    ],
+)
+def test_with_utf8_the_rest_of_the_grammar_holds(text: str, reason: str) -> None:
+    with pytest.raises(GrammarError) as caught:
+        split_parameters(text, utf8=True)
+    assert caught.value.fault is Fault.PARAMETER_SYNTAX, reason
+
+
+@pytest.mark.parametrize(
     ("parameters", "reason"),
     [
         ((), "none"),
@@ -97,17 +134,84 @@ def test_other_parameters_are_refused(
     assert caught.value.fault is fault, reason
 
 
-def test_rcpt_has_no_parameters_yet() -> None:
+@pytest.mark.parametrize(
+    ("value", "offered", "reason"),
+    [
+        ("BINARYMIME", BINARY, "RFC 3030 section 3"),
+        ("binarymime", BINARY, "in any case"),
+        ("8BITMIME", BINARY, "the other extension's values beside it"),
+        ("BINARYMIME", frozenset({"BINARYMIME"}), "alone"),
+    ],
+)
+def test_body_has_the_values_of_both_its_extensions(value: str, offered: frozenset[str], reason: str) -> None:
+    try:
+        check_parameters((("BODY", value),), MAIL_PARAMETERS, offered)
+    except GrammarError as error:
+        pytest.fail(f"{reason}: {error}")
+
+
+@pytest.mark.parametrize(
+    ("value", "offered", "fault", "reason"),
+    [
+        ("8BITMIME", frozenset({"BINARYMIME"}), Fault.PARAMETER_VALUE, "the other extension is not offered"),
+        ("BINARYMIME", frozenset({"8BITMIME"}), Fault.PARAMETER_VALUE, "this one is not offered"),
+        ("BINARYMIME", frozenset({"SIZE"}), Fault.PARAMETER_UNKNOWN, "neither is offered"),
+        ("16BIT", BINARY, Fault.PARAMETER_VALUE, "neither knows it"),
+    ],
+)
+def test_body_has_no_value_of_an_extension_that_is_not_offered(
+    value: str, offered: frozenset[str], fault: Fault, reason: str
+) -> None:
+    with pytest.raises(GrammarError) as caught:
+        check_parameters((("BODY", value),), MAIL_PARAMETERS, offered)
+    assert caught.value.fault is fault, reason
+
+
+@pytest.mark.parametrize("parameters", [(("HOLDFOR", "1"),), (("HOLDUNTIL", "x"),)])
+def test_one_of_two_that_exclude_each_other_passes(parameters: Parameters) -> None:
+    check_parameters(parameters, HOLD, {"FUTURERELEASE"})
+
+
+@pytest.mark.parametrize("parameters", [(("HOLDFOR", "1"), ("HOLDUNTIL", "x")), (("HOLDUNTIL", "x"), ("HOLDFOR", "1"))])
+def test_two_that_exclude_each_other_are_a_syntax_error(parameters: Parameters) -> None:
+    with pytest.raises(GrammarError) as caught:
+        check_parameters(parameters, HOLD, {"FUTURERELEASE"})
+    assert caught.value.fault is Fault.PARAMETER_SYNTAX
+
+
+@pytest.mark.parametrize(
+    ("offered", "octets", "reason"),
+    [
+        (frozenset[str](), 0, "nothing"),
+        (frozenset({"SIZE"}), 26, "RFC 1870 section 3"),
+        (EVERYTHING, 40, "both"),
+        (BINARY, 42, "BODY comes once, in its longest spelling"),
+        (frozenset({"DSN"}), 0, "not in this table"),
+    ],
+)
+def test_a_command_line_grows_by_what_is_offered(offered: frozenset[str], octets: int, reason: str) -> None:
+    assert increment(MAIL_PARAMETERS, offered) == octets, reason
+
+
+def test_a_flag_has_no_value() -> None:
+    assert flag(None)
+    assert not flag("")
+    assert not flag("1")
+
+
+def test_rcpt_has_no_parameters_of_the_core() -> None:
     with pytest.raises(GrammarError) as caught:
         check_parameters((("SIZE", "1"),), RCPT_PARAMETERS, EVERYTHING)
     assert caught.value.fault is Fault.PARAMETER_UNKNOWN
 
 
 def test_each_row_stands_under_its_keyword_and_its_longest_spelling_fits_its_increment() -> None:
-    longest = {"SIZE": " SIZE=" + "9" * 20, "BODY": f" BODY={BodyType.EIGHTBITMIME.value}"}
-    for keyword, row in MAIL_PARAMETERS.items():
-        assert row.keyword == keyword
-        assert len(longest[keyword]) <= row.increment
+    longest = {"SIZE": " SIZE=" + "9" * 20, "8BITMIME": " BODY=8BITMIME", "BINARYMIME": " BODY=BINARYMIME"}
+    for keyword, rows in MAIL_PARAMETERS.items():
+        for extension, row in rows.items():
+            assert row.keyword == keyword
+            assert len(longest[extension]) <= row.increment
+            check_parameters(split_parameters(longest[extension]), MAIL_PARAMETERS, {extension})
 
 
 @pytest.mark.parametrize(
