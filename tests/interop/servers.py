@@ -1,0 +1,180 @@
+"""Servers that others wrote, each on a port of its own, and what they stored."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.interop.headers import without
+from tests.interop.peers import PROGRAMS, free_port, listens, running, staged, unpacked, until
+from tests.peers.programs import needs
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from tests.peers.serving import Certificates
+
+# The folder named stored, and the certificate, for users who may not look into ours.
+_SHARED = """
+mkdir -p /stored /srv/tls stored
+chown nobody stored
+mount --bind stored /stored
+install -m 644 chain.pem /srv/tls/chain.pem
+install -m 600 key.pem /srv/tls/key.pem
+"""
+
+_EXIM = """
+user Debian-exim
+install -d -o Debian-exim -g Debian-exim /var/spool/exim4
+chown Debian-exim /srv/tls/key.pem
+mkdir /etc/exim4
+cat >/etc/exim4/exim4.conf <<.
+primary_hostname = mx.example.org
+daemon_smtp_ports = {port}
+tls_on_connect_ports = {tls_port}
+local_interfaces = 127.0.0.1
+log_file_path = /var/spool/exim4/%slog
+keep_environment =
+tls_advertise_hosts = {advertise}
+tls_certificate = /srv/tls/chain.pem
+tls_privatekey = /srv/tls/key.pem
+acl_smtp_rcpt = rcpt
+acl_smtp_data = data
+begin acl
+rcpt:
+  deny local_parts = nobody
+       message = 5.1.1 No such mailbox
+  defer local_parts = full
+       message = 4.2.2 Mailbox full
+  accept
+data:
+  accept
+begin routers
+keep:
+  driver = accept
+  transport = keep
+begin transports
+keep:
+  driver = appendfile
+  directory = /stored
+  maildir_format
+  user = nobody
+.
+exim4 -bdf
+"""
+
+_OPENSMTPD = """
+user opensmtpd
+user opensmtpq
+cat >/etc/smtpd.conf <<.
+table everybody {{ "@" = "nobody" }}
+listen on socket
+listen on 127.0.0.1 port {port} hostname mx.example.org
+action keep maildir "/stored" virtual <everybody>
+match from any for any rcpt-to "nobody@example.org" reject
+match from any for any action keep
+.
+install -d -m 711 /var/spool/smtpd
+smtpd -d
+"""
+
+_DOVECOT = """
+mkdir -p /etc/dovecot
+cat >/etc/dovecot/dovecot.conf <<.
+protocols = lmtp
+hostname = mx.example.org
+postmaster_address = postmaster@example.org
+log_path = /dev/stderr
+ssl = no
+mail_location = maildir:/stored
+mail_uid = nobody
+mail_gid = nogroup
+first_valid_uid = 1
+first_valid_gid = 1
+passdb {{
+  driver = static
+  args = nopassword=y
+}}
+userdb {{
+  driver = passwd-file
+  args = /etc/dovecot/users
+}}
+service lmtp {{
+  inet_listener lmtp {{
+    address = 127.0.0.1
+    port = {port}
+  }}
+}}
+.
+for name in recipient other; do
+  echo "$name@example.org::65534:65534::/stored::" >>/etc/dovecot/users
+done
+dovecot -F
+"""
+
+
+class Server(NamedTuple):
+    """A running one. `maildir` is where messages come to lie."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    directory: Path
+
+    def stored(self, count: int) -> list[bytes]:
+        """Waits for so many messages, and gives them as they were received: without trace headers, with CRLF."""
+        folder = self.directory / "stored" / "new"
+        until(self.process, self.directory, lambda: folder.exists() and len(list(folder.iterdir())) >= count)
+        messages = [path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") for path in folder.iterdir()]
+        return [without("received return-path delivered-to x-original-to", message) for message in messages]
+
+
+@contextmanager
+def _server(
+    directory: Path, certificates: Certificates, packages: tuple[str, ...], script: str, port: int, mode: str
+) -> Generator[Server, None, None]:
+    (directory / "chain.pem").write_bytes(certificates.chain.read_bytes())
+    (directory / "key.pem").write_bytes(certificates.key.read_bytes())
+    with staged(directory, packages, _SHARED + script) as process:
+        until(process, directory, lambda: listens(port, greets=mode != "implicit"))
+        yield Server(process, port, directory)
+
+
+@contextmanager
+def exim(directory: Path, certificates: Certificates, mode: str) -> Generator[Server, None, None]:
+    port = free_port()
+    script = _EXIM.format(port=port, tls_port=port if mode == "implicit" else 0, advertise="" if mode == "off" else "*")
+    with _server(directory, certificates, ("exim4-daemon-light",), script, port, mode) as server:
+        yield server
+
+
+@contextmanager
+def opensmtpd(directory: Path, certificates: Certificates, mode: str) -> Generator[Server, None, None]:
+    """Without TLS: in Debian 12 it fails in every handshake, whoever connects ("EVP lib")."""
+    port = free_port()
+    script = _OPENSMTPD.format(port=port)
+    with _server(directory, certificates, ("opensmtpd",), script, port, mode) as server:
+        yield server
+
+
+@contextmanager
+def dovecot(directory: Path, certificates: Certificates, mode: str) -> Generator[Server, None, None]:
+    """LMTP, without TLS."""
+    needs("dovecot")
+    port = free_port()
+    with _server(directory, certificates, (), _DOVECOT.format(port=port), port, mode) as server:
+        yield server
+
+
+@contextmanager
+def smtp_server(directory: Path, certificates: Certificates, mode: str) -> Generator[Server, None, None]:
+    """Nodemailer's. It also knows the mode "lmtp"."""
+    modules = unpacked("npm/node_modules/smtp-server").parent
+    folder = directory / "stored" / "new"
+    folder.mkdir(parents=True)
+    arguments = [mode, str(certificates.chain), str(certificates.key), str(folder)]
+    command = [needs("node"), str(PROGRAMS / "smtp_server.js"), *arguments]
+    with running(command, directory, {"NODE_PATH": str(modules)}) as process:
+        until(process, directory, lambda: (directory / "log").read_bytes().endswith(b"\n"))
+        yield Server(process, int((directory / "log").read_text().split()[0]), directory)
