@@ -59,7 +59,7 @@ _SETTINGS: Final = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def postfix(certificates: Certificates) -> Generator[Postfix, None, None]:
     # Not below tmp_path, where only root may look: most of Postfix runs as somebody else.
     with TemporaryDirectory(prefix="postfix-") as directory:
@@ -72,7 +72,7 @@ def postfix(certificates: Certificates) -> Generator[Postfix, None, None]:
             server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def our_server(certificates: Certificates) -> Generator[ours.Ours, None, None]:
     limits = Limits(message=MESSAGE, recipients=RECIPIENTS, errors=ERRORS, junk=JUNK)
     with ours.running(DOMAIN, certificates.server, limits) as server:
