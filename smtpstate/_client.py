@@ -8,13 +8,19 @@ from typing import Final, TypeAlias, final
 from smtpstate._budget import Clock, Limits, TimerTable
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
 from smtpstate._commands import (
+    AUTHENTICATED,
     COMMANDS,
     GREETING,
     MESSAGE_ACCEPTED,
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    Bdat,
     Command,
     Ehlo,
     EndOfMessage,
     Helo,
+    Lhlo,
     Mail,
     Rcpt,
     Rset,
@@ -24,7 +30,7 @@ from smtpstate._commands import (
     encode_command,
 )
 from smtpstate._dot import DotEncoder
-from smtpstate._errors import GrammarError, LocalProtocolError
+from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._events import (
     FAULT_VIOLATIONS,
     Body,
@@ -55,7 +61,8 @@ _WAIT_TIMERS: Final[dict[Wait, Timer]] = {
     Wait.END: Timer.END,
 }
 _AS_AGREED: Final = frozenset({CloseReason.QUIT, CloseReason.CLOSED})
-_NO_COMMANDS: Final = frozenset({Phase.BODY, Phase.TLS})
+_NO_COMMANDS: Final = frozenset({Phase.AUTH, Phase.BODY, Phase.TLS})
+_LONG_LINES: Final = frozenset({Verb.AUTH, Verb.RESPONSE})  # RFC 4954 section 4
 
 
 @final
@@ -63,7 +70,8 @@ class ClientConnection:
     """The client's seat of one SMTP connection. It does no I/O and never raises for what a peer sends.
 
     Drive it like a `ServerConnection`; instead of verdicts there is `send`. `timeout` bounds the whole session, in
-    seconds; None leaves it to the time that each reply may take. `hostname` is what a hello should say.
+    seconds; None leaves it to the time that each reply may take. `hostname` is what a hello should say. With `lmtp` it
+    speaks LMTP: LHLO, and after a message one reply for each accepted recipient (RFC 2033 section 4.2).
     """
 
     def __init__(
@@ -74,6 +82,7 @@ class ClientConnection:
         limits: Limits | None = None,
         implicit_tls: bool = False,
         timeout: float | None = None,
+        lmtp: bool = False,
     ) -> None:
         self.hostname: Final = hostname
         self.capabilities: Capabilities = NO_CAPABILITIES
@@ -81,8 +90,9 @@ class ClientConnection:
         self.half_close: bool = False
         self._clock: Final = clock
         self._limits: Final = limits if limits is not None else Limits()
-        self._session: Final = Session()  # moves on replies only
-        self._assumed: Session = Session()  # as if all that is outstanding succeeds
+        self.lmtp: Final = lmtp
+        self._session: Final = Session(lmtp=lmtp)  # moves on replies only
+        self._assumed: Session = Session(lmtp=lmtp)  # as if all that is outstanding succeeds
         self._lines: Final = LineReader()
         self._reader: ReplyReader = ReplyReader(self._limits.reply_lines, self._limits.reply)
         self._out: Final = Output()
@@ -96,6 +106,9 @@ class ClientConnection:
         self._early: bool = False  # the reply under way began when nobody had asked for anything
         self._encoder: DotEncoder = DotEncoder()
         self._lone_dot: bool = False
+        self._chunk_left: int = 0  # octets that the last BDAT announced and that were not given yet
+        self._accepted: int = 0  # recipients of the open transaction
+        self._due: int = 0  # replies for the end of a message that are still to come, the first among them
         self._request: Timer = Timer.GREETING
         self._flow: Flow | None = None
         self._handshake: bool = implicit_tls
@@ -136,12 +149,16 @@ class ClientConnection:
     @property
     def in_sync(self) -> bool:
         """Whether the next reply can only answer the next command."""
-        return self._closed is None and not self.outstanding and self._session.phase not in _NO_COMMANDS
+        if self._closed is not None or self.outstanding or self._chunk_left:
+            return False
+        return self._session.phase not in _NO_COMMANDS
 
     @property
     def can_send_body(self) -> bool:
-        """Whether a 354 has come and the message has not ended yet."""
-        return self._closed is None and self._session.phase is Phase.BODY and not self._asked
+        """Whether a 354 has come and the message has not ended yet, or octets of a chunk are missing."""
+        if self._closed is not None:
+            return False
+        return self._chunk_left > 0 or (self._session.phase is Phase.BODY and not self._asked)
 
     @property
     def deadline(self) -> float | None:
@@ -209,29 +226,41 @@ class ClientConnection:
         match item:
             case Body():
                 self._need_body()
-                self._out.put(self._encoder.encode(item.data))
+                self._out.put(self._encoded(item.data))
                 self._expect(Timer.BODY, self._limits.block_seconds)
             case EndOfMessage():
                 self._need_body()
+                if self._chunk_left:
+                    raise LocalProtocolError("a chunk ends by its size")
                 self._out.put(self._encoder.finish())
                 self._ask(item)
                 self._assumed.advance(Verb.END, Outcome.OK)
             case _:
                 self._check_order(item)
                 octets = self.check(item)
+                if isinstance(item, Bdat):
+                    self._chunk_left = item.size
                 if self._may_write():  # never while others wait: what keeps them keeps this one, too
                     self._out.put(octets)
                     self._ask(item)
                 else:
                     self._queued.append(item)
-                self._assumed.advance(item.verb, _hoped(item))
-                if isinstance(item, Ehlo | Helo):
+                _advance(self._assumed, item, _hoped(item))
+                if isinstance(item, Ehlo | Helo | Lhlo):
                     self._hellos += 1
         return True
 
     def close(self) -> None:
         """Ends the connection at once; what is queued is dropped. Saying QUIT first is polite, and yours to do."""
         self._end(ConnectionClosed(CloseReason.CLOSED))
+
+    def _encoded(self, data: bytes) -> bytes:
+        if not self._chunk_left:
+            return self._encoder.encode(data)
+        if len(data) > self._chunk_left:
+            raise LocalProtocolError(f"{len(data)} octets given, {self._chunk_left} are left of the chunk")
+        self._chunk_left -= len(data)
+        return data
 
     def _need_body(self) -> None:
         if not self.can_send_body:
@@ -246,18 +275,29 @@ class ClientConnection:
                 check_parameters(command.parameters, MAIL_PARAMETERS, offered)
             elif isinstance(command, Rcpt):
                 check_parameters(command.parameters, RCPT_PARAMETERS, offered)
+            elif isinstance(command, Auth) and command.mechanism not in offered.keywords.get("AUTH", ()):
+                raise GrammarError(Fault.PARAMETER_UNKNOWN, f"{command.mechanism} is not offered")
         except GrammarError as error:
             raise LocalProtocolError(f"{command.verb.name}: {error}") from None
-        return encode_command(command, self._limits.command_line)
+        return encode_command(command, self._line_limit(command))
+
+    def _line_limit(self, command: Command) -> int:
+        return self._limits.auth_line if command.verb in _LONG_LINES else self._limits.command_line
 
     def _check_order(self, command: Command) -> None:
+        if self._chunk_left:
+            raise LocalProtocolError(f"{self._chunk_left} octets are missing of the chunk that was announced")
         refusal = self._assumed.check(command.verb)
         if refusal is not None:
             raise LocalProtocolError(f"{command.verb.name} is out of order: {refusal}")
         if isinstance(command, Rset) and not self.in_sync:
             raise LocalProtocolError("RSET cannot tell its reply from those outstanding")
-        if isinstance(command, StartTls) and self._hellos:
-            raise LocalProtocolError("whether STARTTLS is offered is not known before the hello is answered")
+        if isinstance(command, StartTls | Auth) and self._hellos:
+            raise LocalProtocolError(
+                f"what is offered is not known before the hello is answered, {command.verb.name} least of all"
+            )
+        if isinstance(command, Bdat) and not self._may_write():
+            raise LocalProtocolError("a chunk cannot wait for its turn: its octets follow at once")
 
     def _may_write(self) -> bool:
         """RFC 2920 section 3.1: only after PIPELINING, and never past a command that ends its group."""
@@ -340,16 +380,21 @@ class ClientConnection:
         if self._early or len(self._asked) <= self._unsent:
             self._unasked(reply, outcome)
             return
-        question = self._asked.popleft()
+        question = self._asked[0]
         success = _hoped(question)
-        if outcome not in (success, Outcome.FAIL, Outcome.CLOSE):
+        if outcome not in _possible(question):
             self._violate(Violation.UNEXPECTED_REPLY)
             return
-        if isinstance(question, Ehlo | Helo):
+        if self._is_one_of_many(question, outcome):
+            self._expect_reply()
+            self._events.append(ReplyReceived(question, reply))
+            return
+        self._asked.popleft()
+        if isinstance(question, Ehlo | Helo | Lhlo):
             self._hellos -= 1
         self._expect_reply()
         had_recipients = self._session.phase is Phase.RCPT
-        self._session.advance(question.verb, outcome)
+        _advance(self._session, question, outcome)
         if self._lone_dot and isinstance(question, EndOfMessage):
             self._lone_dot = False
         elif question.verb is Verb.DATA and outcome is Outcome.MORE and not had_recipients:
@@ -360,17 +405,29 @@ class ClientConnection:
                 self._succeeded(question, reply)
         if outcome is Outcome.CLOSE:
             self._end(ConnectionClosed(CloseReason.GOING_AWAY, reply=reply))
-        elif outcome is Outcome.FAIL or self._session.phase is Phase.BODY:
+        elif outcome is not success or self._session.phase is Phase.BODY:
             self._assume()
         self._write_queued()
 
+    def _is_one_of_many(self, question: Question, outcome: Outcome) -> bool:
+        """LMTP answers the end of a message once for each accepted recipient: whether more are to come."""
+        if not self.lmtp or outcome is Outcome.CLOSE or not _ends_message(question):
+            return False
+        self._due = (self._due or max(1, self._accepted)) - 1
+        return self._due > 0
+
     def _succeeded(self, question: Question, reply: Reply) -> None:
         match question:
-            case Ehlo() | Helo():
-                lines = reply.lines[1:] if isinstance(question, Ehlo) else ()
-                self.capabilities = Capabilities.parse(lines)
-                self._session.offers_tls = self._assumed.offers_tls = self.capabilities.starttls
+            case Ehlo() | Helo() | Lhlo():
+                lines = () if isinstance(question, Helo) else reply.lines[1:]
+                offered = self.capabilities = Capabilities.parse(lines)
+                for session in (self._session, self._assumed):
+                    session.announce(tls=offered.starttls, auth="AUTH" in offered, chunking=offered.chunking)
                 self._events.append(CapabilitiesChanged(self.capabilities))
+            case Mail():
+                self._accepted = 0
+            case Rcpt():
+                self._accepted += 1
             case _ if question.verb is Verb.DATA:
                 self._encoder = DotEncoder()
             case _ if question.verb is Verb.QUIT:
@@ -402,14 +459,14 @@ class ClientConnection:
     def _write_queued(self) -> None:
         while self._queued and self._may_write():
             command = self._queued.popleft()
-            self._out.put(encode_command(command, self._limits.command_line))
+            self._out.put(encode_command(command, self._line_limit(command)))
             self._ask(command)
 
     def _assume(self) -> None:
         """Rebuilds what is assumed from what is known and what is outstanding."""
         self._assumed = self._session.copy()
         for question in (*self._asked, *self._queued):
-            self._assumed.advance(question.verb, _hoped(question))
+            _advance(self._assumed, question, _hoped(question))
 
     # Trouble, and time.
 
@@ -457,6 +514,15 @@ class ClientConnection:
         return flow
 
 
+def _advance(session: Session, question: Question, outcome: Outcome) -> None:
+    """Moves a session by a reply. BDAT has two steps in the table, and one reply for both."""
+    if isinstance(question, Bdat) and outcome is not Outcome.CLOSE and session.check(Verb.BDAT) is None:
+        session.advance(Verb.BDAT, Outcome.MORE)
+        session.advance(Verb.END if question.last else Verb.CHUNK, outcome)
+    else:
+        session.advance(question.verb, outcome)
+
+
 def _hoped(question: Question) -> Outcome:
     """What the table calls success."""
     match question:
@@ -464,12 +530,25 @@ def _hoped(question: Question) -> Outcome:
             return Outcome.of(GREETING.code)
         case EndOfMessage():
             return Outcome.of(MESSAGE_ACCEPTED.code)
+        case AuthResponse() | AuthCancel():
+            return Outcome.of(AUTHENTICATED.code)
         case _:
             return Outcome.of(COMMANDS[question.verb].success.code)
 
 
+def _possible(question: Question) -> tuple[Outcome, ...]:
+    """What can be said to it at all; a challenge only within AUTH (RFC 4954 section 4)."""
+    more = (Outcome.MORE,) if question.verb in _LONG_LINES else ()
+    return (_hoped(question), Outcome.FAIL, Outcome.CLOSE, *more)
+
+
+def _ends_message(question: Question) -> bool:
+    return isinstance(question, EndOfMessage) or (isinstance(question, Bdat) and question.last)
+
+
 def _ends_group(question: Question) -> bool:
-    return isinstance(question, Connected | EndOfMessage) or COMMANDS[question.verb].ends_group
+    row = COMMANDS.get(question.verb)
+    return row is None or row.ends_group
 
 
 def _wait(question: Question) -> Wait:
@@ -478,5 +557,7 @@ def _wait(question: Question) -> Wait:
             return Wait.GREETING
         case EndOfMessage():
             return Wait.END
+        case AuthResponse() | AuthCancel():
+            return Wait.COMMAND
         case _:
             return COMMANDS[question.verb].wait

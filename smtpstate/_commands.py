@@ -7,6 +7,7 @@ event. `raw` is what the receiver saw, without the line ending, and takes no par
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, final
@@ -45,6 +46,11 @@ class Verb(IntEnum):
     VRFY = 12
     EXPN = 13
     HELP = 14
+    LHLO = 15
+    AUTH = 16
+    RESPONSE = 17  # a line of the exchange that AUTH began
+    BDAT = 18
+    CHUNK = 19  # the end of a chunk that is not the last
 
 
 class Wait(Enum):
@@ -76,6 +82,58 @@ class Helo:
 
     verb: ClassVar[Verb] = Verb.HELO
     domain: str
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Lhlo:
+    """LHLO, LMTP's EHLO. RFC 2033 section 4.1."""
+
+    verb: ClassVar[Verb] = Verb.LHLO
+    domain: str
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """AUTH: begins an exchange. RFC 4954 section 4.
+
+    `mechanism` is in upper case. `initial_response` is decoded; None where none was given, b"" where it was empty.
+    """
+
+    verb: ClassVar[Verb] = Verb.AUTH
+    mechanism: str
+    initial_response: bytes | None = field(default=None, repr=False)
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class AuthResponse:
+    """The answer to a challenge, decoded. RFC 4954 section 4."""
+
+    verb: ClassVar[Verb] = Verb.RESPONSE
+    data: bytes = field(repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class AuthCancel:
+    """A lone "*": the exchange is called off. RFC 4954 section 4."""
+
+    verb: ClassVar[Verb] = Verb.RESPONSE
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Bdat:
+    """BDAT: `size` octets of the message follow; with `last` they are its end. RFC 3030 section 2."""
+
+    verb: ClassVar[Verb] = Verb.BDAT
+    size: int
+    last: bool = False
     raw: bytes = field(default=_raw, compare=False, repr=False)
 
 
@@ -223,7 +281,25 @@ class EndOfMessage:
     anomalies: frozenset[Enum] = field(default=frozenset(), compare=False)
 
 
-Command: TypeAlias = Ehlo | Helo | StartTls | Mail | Rcpt | Data | Rset | Noop | Quit | Vrfy | Expn | Help
+Command: TypeAlias = (
+    Ehlo
+    | Helo
+    | Lhlo
+    | StartTls
+    | Auth
+    | AuthResponse
+    | AuthCancel
+    | Mail
+    | Rcpt
+    | Data
+    | Bdat
+    | Rset
+    | Noop
+    | Quit
+    | Vrfy
+    | Expn
+    | Help
+)
 
 
 @final
@@ -305,14 +381,62 @@ def _parse_rcpt(argument: str, raw: bytes) -> Command:
     return Rcpt(path, split_parameters(rest), raw)
 
 
+# auth-command = "AUTH" SP sasl-mech [SP initial-response]; sasl-mech is 1*20 of upper case, digits, "-" and "_", and
+# compared without case here; initial-response is base64, or "=" for an empty one (RFC 4954 section 8).
+_AUTH: Final = re.compile(r"([A-Z0-9_-]{1,20})(?: +(=|[A-Z0-9+/]*={0,2}))?[ \t]*", re.IGNORECASE | re.ASCII)
+# bdat-cmd = "BDAT" SP chunk-size [SP end-marker]; a size that no counter could hold is none (RFC 3030 section 2).
+_BDAT: Final = re.compile(r" *([0-9]{1,19})(?: +(LAST))?[ \t]*", re.IGNORECASE | re.ASCII)
+_LARGEST_CHUNK: Final = 2**63 - 1
+
+
+def decode_base64(text: str) -> bytes:
+    """The octets behind strict base64 (RFC 4648 section 4): padded, nothing else in it. Raises GrammarError."""
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:  # binascii.Error is one; and so is what is not ASCII
+        raise GrammarError(Fault.BASE64) from None
+
+
+def _parse_auth(argument: str, raw: bytes) -> Command:
+    match = _AUTH.fullmatch(argument)
+    if match is None:
+        raise GrammarError(Fault.ARGUMENT)
+    mechanism, response = match.groups()
+    if response is None or response == "=":
+        return Auth(mechanism.upper(), None if response is None else b"", raw)
+    return Auth(mechanism.upper(), decode_base64(response), raw)
+
+
+def _parse_bdat(argument: str, raw: bytes) -> Command:
+    match = _BDAT.fullmatch(argument)
+    if match is None or int(match[1]) > _LARGEST_CHUNK:
+        raise GrammarError(Fault.CHUNK_SIZE)
+    return Bdat(int(match[1]), match[2] is not None, raw)
+
+
+def parse_response(line: bytes) -> AuthResponse | AuthCancel:
+    """A line of an AUTH exchange, without its ending: base64, or a lone "*". Raises GrammarError."""
+    if line == b"*":
+        return AuthCancel()
+    return AuthResponse(decode_base64(line.decode("latin-1")))
+
+
 _HELLO_OK: Final = Reply(250)
 _BAD_HELLO: Final = Reply(501, "A domain or an address literal is needed", enhanced="5.5.4")
 _SENDER_OK: Final = Reply(250, "Sender accepted", enhanced="2.1.0")
+AUTHENTICATED: Final = Reply(235, "Authenticated", enhanced="2.7.0")
+NOT_AUTHENTICATED: Final = Reply(535, "Authentication failed", enhanced="5.7.8")
+AUTH_CANCELLED: Final = Reply(501, "Authentication cancelled", enhanced="5.7.0")
+CHUNK_TAKEN: Final = Reply(250, "Chunk taken", enhanced="2.0.0")
 _SEND_BODY: Final = Reply(354, "End the message with <CRLF>.<CRLF>")
 
 COMMANDS: Final[dict[Verb, Row]] = {
     Verb.EHLO: Row(_hello(Ehlo), _HELLO_OK, _HELLO_OK, junk=True, bad_address=_BAD_HELLO),
     Verb.HELO: Row(_hello(Helo), _HELLO_OK, _HELLO_OK, junk=True, bad_address=_BAD_HELLO),
+    Verb.LHLO: Row(_hello(Lhlo), _HELLO_OK, _HELLO_OK, junk=True, bad_address=_BAD_HELLO),
+    Verb.AUTH: Row(_parse_auth, AUTHENTICATED, NOT_AUTHENTICATED),
+    # The octets follow at once, so nothing is owed: every chunk is answered at its end (see CHUNK and END).
+    Verb.BDAT: Row(_parse_bdat, CHUNK_TAKEN, ends_group=False, wait=Wait.END),
     Verb.STARTTLS: Row(_bare(StartTls), Reply(220, "Begin TLS", enhanced="2.0.0")),
     Verb.MAIL: Row(
         _parse_mail,
@@ -366,14 +490,13 @@ class Verdict:
 VERDICTS: Final[dict[Verb, Verdict]] = {
     Verb.CONNECT: Verdict(GREETING, GREETING),
     Verb.END: Verdict(MESSAGE_ACCEPTED, LOCAL_ERROR),
+    Verb.RESPONSE: Verdict(AUTHENTICATED, NOT_AUTHENTICATED),
     **{verb: Verdict(row.success, row.silence) for verb, row in COMMANDS.items() if row.silence is not None},
 }
 
 _VERBS: Final[dict[str, Verb]] = {verb.name: verb for verb in COMMANDS}
 # Verbs that RFCs define and no configuration here enables: known, so 502 and not 500 (section 4.2.4).
-NOT_IMPLEMENTED: Final = frozenset(
-    {"ATRN", "AUTH", "BDAT", "BURL", "ETRN", "LHLO", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD"}
-)
+NOT_IMPLEMENTED: Final = frozenset({"ATRN", "BURL", "ETRN", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD"})
 
 # Syntax faults and what they earn. What a malformed address earns may stand in a row.
 FAULT_REPLIES: Final[dict[Fault, Reply]] = {
@@ -381,6 +504,8 @@ FAULT_REPLIES: Final[dict[Fault, Reply]] = {
     Fault.VERB_UNKNOWN: Reply(500, "Command not recognised", enhanced="5.5.2"),
     Fault.VERB_NOT_IMPLEMENTED: Reply(502, "Command not implemented", enhanced="5.5.1"),
     Fault.ARGUMENT: Reply(501, "Syntax error in the argument", enhanced="5.5.4"),
+    Fault.BASE64: Reply(501, "That is not base64", enhanced="5.5.2"),
+    Fault.CHUNK_SIZE: Reply(501, "Chunk size not understood", enhanced="5.5.4"),
     Fault.ADDRESS: Reply(501, "Malformed address", enhanced="5.1.3"),
     Fault.PARAMETER_SYNTAX: Reply(501, "Syntax error in the parameters", enhanced="5.5.4"),
     Fault.PARAMETER_VALUE: Reply(501, "Parameter value not understood", enhanced="5.5.4"),
@@ -426,8 +551,16 @@ def encode_command(command: Command, limit: int) -> bytes:
     Whatever could not be read back as the same command is not sent: LocalProtocolError.
     """
     match command:
-        case Ehlo(domain) | Helo(domain):
+        case Ehlo(domain) | Helo(domain) | Lhlo(domain):
             argument = " " + domain
+        case Auth(mechanism, response):
+            argument = f" {mechanism}" + ("" if response is None else f" {_base64(response) or '='}")
+        case AuthResponse(data):
+            return _limited(_base64(data).encode() + b"\r\n", limit)
+        case AuthCancel():
+            return b"*\r\n"
+        case Bdat(size, last):
+            argument = f" {size}" + (" LAST" if last else "")
         case Mail(path, parameters):
             argument = f" FROM:<{path}>{_parameters(parameters)}"
         case Rcpt(path, parameters):
@@ -442,6 +575,16 @@ def encode_command(command: Command, limit: int) -> bytes:
     except (UnicodeEncodeError, GrammarError):
         same = False
         line = b""
-    if not same or len(line) + 2 > limit:
+    if not same:
         raise LocalProtocolError(f"this {command.verb.name} cannot be sent: {command!r}")
-    return line + b"\r\n"
+    return _limited(line + b"\r\n", limit)
+
+
+def _limited(line: bytes, limit: int) -> bytes:
+    if len(line) > limit:
+        raise LocalProtocolError(f"a line of {len(line)} octets cannot be sent, {limit} is the limit")
+    return line
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode("ascii")

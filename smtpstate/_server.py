@@ -8,44 +8,58 @@ and wait no longer than `deadline`.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import deque
 from dataclasses import replace
 from typing import Final, final
 
-from smtpstate._admission import admit
+from smtpstate._admission import admit, announced, is_auth, masked
 from smtpstate._budget import Budgets, Clock
 from smtpstate._closing import Closing
 from smtpstate._commands import (
+    AUTH_CANCELLED,
+    AUTHENTICATED,
+    CHUNK_TAKEN,
     COMMANDS,
     LOCAL_ERROR,
     VERDICTS,
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    Bdat,
     Command,
     Data,
     Ehlo,
     EndOfMessage,
     Expn,
     Helo,
+    Lhlo,
     Mail,
     Rcpt,
     StartTls,
     Verb,
     Vrfy,
+    fault_reply,
+    parse_response,
 )
 from smtpstate._config import (
+    AUTH_LINE_TOO_LONG,
     EARLY_PLAINTEXT,
     HANDLER_TIMED_OUT,
     LINE_TOO_LONG,
     MESSAGE_TOO_LARGE,
     SHUTTING_DOWN,
     TIMED_OUT,
+    TOO_MANY_AUTH_FAILURES,
     TOO_MANY_ERRORS,
     TOO_MANY_RECIPIENTS,
     TOO_MUCH_JUNK,
     ServerConfig,
     Transaction,
 )
-from smtpstate._errors import LocalProtocolError
+from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._events import (
+    FAULT_VIOLATIONS,
     Body,
     CloseReason,
     CommandRefused,
@@ -67,7 +81,18 @@ from smtpstate._intake import Intake
 from smtpstate._lines import LineReader
 from smtpstate._output import Output
 from smtpstate._replies import Reply
-from smtpstate._state import CLOSING_CODES, Outcome, Phase, Session
+from smtpstate._state import CLOSING_CODES, HELLOS, Outcome, Phase
+
+# While one of these lasts a message can still be refused as a whole.
+_READING: Final = frozenset({Phase.BODY, Phase.CHUNK, Phase.CHUNKED})
+
+# The outcomes that a verdict may have.
+_PLAIN: Final = frozenset({Outcome.OK, Outcome.FAIL, Outcome.CLOSE})
+_POSSIBLE: Final[dict[Verb, frozenset[Outcome]]] = {
+    Verb.DATA: frozenset({Outcome.MORE, Outcome.FAIL, Outcome.CLOSE}),
+    Verb.AUTH: frozenset(Outcome),
+    Verb.RESPONSE: frozenset(Outcome),
+}
 
 
 @final
@@ -88,11 +113,12 @@ class ServerConnection:
         self.tls: TlsInfo | None = None
         self.transaction: Transaction | None = None
         self.owed: Owed | None = None
-        self.hello: Ehlo | Helo | None = None
+        self.hello: Ehlo | Helo | Lhlo | None = None
+        self.identity: str | None = None
         self._clock: Final = clock
         self._trace: Final = trace
         self._limits: Final = config.limits
-        self._session: Final = Session()
+        self._session: Final = config.session()
         self._lines: Final = LineReader()
         self._out: Final = Output()
         self._budgets: Final = Budgets(config.limits)
@@ -103,6 +129,10 @@ class ServerConnection:
         self._overdue: bool = False
         self._errors: int = 0
         self._junk: int = 0
+        self._failures: int = 0
+        self._due: int = 1  # verdicts for the end of a message: LMTP has one for each recipient
+        self._taken: bool = False  # one of them was a yes
+        self._refused: CommandRefused | None = None  # a BDAT whose octets are still coming
         self._budgets.expect(Timer.HANDSHAKE if implicit_tls else Timer.COMMAND)
 
     # What it knows.
@@ -110,6 +140,11 @@ class ServerConnection:
     @property
     def phase(self) -> Phase:
         return self._session.phase
+
+    @property
+    def recipients(self) -> tuple[Rcpt, ...]:
+        """Those accepted in the open transaction, in order."""
+        return () if self.transaction is None else self.transaction.recipients
 
     @property
     def closed(self) -> ConnectionClosed | None:
@@ -160,7 +195,7 @@ class ServerConnection:
         self._need_handshake()
         self._handshake = False
         self._session.advance(Verb.TLS, Outcome.OK)
-        self.tls, self.hello = info, None
+        self.tls, self.hello, self.identity = info, None, None
         self._budgets.expect(Timer.COMMAND)
 
     def tls_failed(self) -> None:
@@ -183,7 +218,7 @@ class ServerConnection:
     def next_event(self) -> ServerEvent | Flow:
         """The next event, or what to do until there is one. A verdict still owed is given its default first."""
         if self.owed is not None:
-            self._settle(self.owed, VERDICTS[self.owed.verb].silence)
+            self._settle_all(self.owed, VERDICTS[self.owed.verb].silence)
         self._overdue = False
         while True:
             if self._events:
@@ -199,9 +234,14 @@ class ServerConnection:
     def _hand_out(self, event: ServerEvent) -> ServerEvent:
         self._budgets.charge_handler(self._clock())
         match event:
-            case Connected() | Ehlo() | Helo() | Mail() | Rcpt() | Data() | Vrfy() | Expn() | EndOfMessage():
+            case Connected() | Ehlo() | Helo() | Lhlo() | Auth() | AuthResponse():
+                self.owed = event
+            case Mail() | Rcpt() | Data() | Vrfy() | Expn():
                 if self.config.asks(event.verb):
                     self.owed = event
+            case EndOfMessage():
+                self.owed = event
+                self._due = len(self.recipients) if self.config.lmtp else 1
             case _:
                 pass
         return event
@@ -216,29 +256,59 @@ class ServerConnection:
         """Says yes to what is owed, in the words of the table or in `text`. Then drain `data_to_send()`.
 
         False, and nothing done, when the session ended while the verdict was owed. Raises LocalProtocolError when
-        nothing is owed, when what is owed has no plain yes (VRFY, EXPN), or when `text` cannot stand in a reply.
+        nothing is owed, when what is owed has no plain yes (VRFY, EXPN, AUTH), or when `text` cannot stand in a reply.
+        At the end of a message in LMTP it answers all recipients that are left.
         """
         owed = self._need_verdict()
         if owed is None:
             return False
-        if isinstance(owed, Vrfy | Expn):
+        if isinstance(owed, Vrfy | Expn | Auth | AuthResponse):
             raise LocalProtocolError(f"{owed.verb.name} needs a reply in so many words")
         success = VERDICTS[owed.verb].success
         lines = (text,) if text else success.lines
-        self._settle(owed, Reply(success.code, *lines, enhanced=success.enhanced))
+        self._settle_all(owed, Reply(success.code, *lines, enhanced=success.enhanced))
         return True
 
     def reply(self, reply: Reply) -> bool:
         """Answers what is owed with `reply`. Then drain `data_to_send()`. Returns and raises as `accept` does;
-        a code that this command cannot be answered with raises, too."""
+        a code that this command cannot be answered with raises, too. At the end of a message in LMTP it answers the
+        next recipient, in the order of their RCPTs (RFC 2033 section 4.2)."""
         owed = self._need_verdict()
         if owed is None:
             return False
+        if isinstance(owed, Auth | AuthResponse) and reply.code // 100 not in (4, 5):
+            raise LocalProtocolError(f"{reply.code} is for authenticated() and challenge() to say")
+        self._settle(owed, reply)
+        return True
+
+    def challenge(self, data: bytes) -> bool:
+        """Goes on with an AUTH exchange: 334. Then drain `data_to_send()`. Returns as `accept` does.
+
+        Raises LocalProtocolError when no AUTH or answer to a challenge is owed, or `data` is too long for a reply.
+        """
+        return self._answer_auth(Reply(334, b64encode(data).decode("ascii")))
+
+    def authenticated(self, identity: str) -> bool:
+        """Ends an AUTH exchange well: 235, and `identity` is who it is. Then drain `data_to_send()`.
+
+        Returns and raises as `challenge` does.
+        """
+        if not self._answer_auth(AUTHENTICATED):
+            return False
+        self.identity = identity
+        return True
+
+    def _answer_auth(self, reply: Reply) -> bool:
+        owed = self._need_verdict()
+        if owed is None:
+            return False
+        if not isinstance(owed, Auth | AuthResponse):
+            raise LocalProtocolError(f"no AUTH is owed a verdict, {owed.verb.name} is")
         self._settle(owed, reply)
         return True
 
     def refuse(self, reply: Reply) -> bool:
-        """Refuses the message, from its DATA to its end. Then drain `data_to_send()`.
+        """Refuses the message, from its DATA or first BDAT to its end. Then drain `data_to_send()`.
 
         Inside the body the rest is counted and dropped, and `reply` goes out at its end (RFC 5321 section 4.2.5).
         Raises LocalProtocolError for anything but a 4yz or 5yz, or when no message is under way.
@@ -246,9 +316,12 @@ class ServerConnection:
         if reply.code // 100 not in (4, 5):
             raise LocalProtocolError(f"a refusal is 4yz or 5yz, not {reply.code}")
         match self.owed:
-            case Data() | EndOfMessage():
+            case Data():
                 return self.reply(reply)
-            case None if self._session.phase is Phase.BODY:
+            case EndOfMessage() as owed:
+                self._settle_all(owed, reply)
+                return True
+            case None if self._session.phase in _READING:
                 self._encode(Verb.END, reply)
                 self._doom(reply, ResetCause.REFUSED)
                 return True
@@ -279,10 +352,16 @@ class ServerConnection:
             return Flow.NEED_FLUSH
         if self._shakes_hands:
             return self._need(Flow.NEED_TLS)
-        if self._session.phase is Phase.CONNECT:
-            self._events.append(Connected(self.peer))
-            return None
-        return self._read_body() if self._session.phase is Phase.BODY else self._read_command()
+        match self._session.phase:
+            case Phase.CONNECT:
+                self._events.append(Connected(self.peer))
+                return None
+            case Phase.BODY | Phase.CHUNK:
+                return self._read_body()
+            case Phase.AUTH:
+                return self._read_response()
+            case _:
+                return self._drop_chunk(self._refused) if self._refused is not None else self._read_command()
 
     def _need(self, flow: Flow) -> Flow | None:
         if not self._closing.eof:
@@ -291,21 +370,71 @@ class ServerConnection:
         return None
 
     def _read_command(self) -> Flow | None:
-        line = self._lines.next_line(self._limits.command_line)
+        line = self._lines.next_line(self._limits.auth_line if self._session.offers_auth else self._limits.command_line)
         if line is None:
             return self._need(Flow.NEED_DATA)
         self._budgets.expect(Timer.COMMAND)
         if self._trace is not None:
-            self._trace(TraceLine("C", line.data))
-        if line.too_long:
+            self._trace(TraceLine("C", masked(line.data)))
+        too_long = line.too_long or (len(line.data) + 2 > self._limits.command_line and not is_auth(line.data))
+        if too_long:
             self._turn_down(CommandRefused(b"", Violation.LINE_TOO_LONG, LINE_TOO_LONG))
             return None
-        admitted = admit(line.data, self._session, self.config.offers)
-        if isinstance(admitted, CommandRefused):
-            self._turn_down(admitted)
-        else:
-            self._take(admitted)
+        admitted = admit(line.data, self._session, self.config.offers, self.config.mechanisms)
+        match admitted:
+            case CommandRefused(violation=Violation.CHUNK_SIZE):
+                self._violate(Violation.CHUNK_SIZE, admitted.reply)
+            case CommandRefused() if (size := announced(admitted)) is not None:
+                self._intake = Intake(self._limits.message, chunked=True)
+                self._intake.begin_chunk(Bdat(size))
+                self._refused = admitted
+                self._budgets.expect(Timer.BODY)
+            case CommandRefused():
+                self._turn_down(admitted)
+            case _:
+                self._take(admitted)
         return None
+
+    def _drop_chunk(self, refused: CommandRefused) -> Flow | None:
+        """The octets of a refused BDAT come all the same, and are no commands (RFC 3030 section 2)."""
+        if not self._intake.ended:
+            if not len(self._lines):
+                return self._need(Flow.NEED_DATA)
+            self._intake.read(self._lines)
+            return None
+        self._refused = None
+        self._budgets.expect(Timer.COMMAND)
+        self._session.advance(Verb.BDAT, Outcome.FAIL)
+        self._turn_down(refused)
+        if self._session.phase is Phase.DEAD:
+            self._drop_transaction(ResetCause.REFUSED)
+        return None
+
+    def _read_response(self) -> Flow | None:
+        """A line of an AUTH exchange; all of it is one request, with one deadline."""
+        line = self._lines.next_line(self._limits.auth_line)
+        if line is None:
+            return self._need(Flow.NEED_DATA)
+        if self._trace is not None:
+            self._trace(TraceLine("C", b"***"))
+        if line.too_long:
+            self._end_exchange(CommandRefused(b"", Violation.LINE_TOO_LONG, AUTH_LINE_TOO_LONG))
+            return None
+        try:
+            response = parse_response(line.data)
+        except GrammarError as error:
+            refused = CommandRefused(b"***", FAULT_VIOLATIONS[error.fault], fault_reply(Verb.AUTH, error.fault))
+            self._end_exchange(refused)
+            return None
+        self._events.append(response)
+        if isinstance(response, AuthCancel):
+            self._answer(Verb.RESPONSE, AUTH_CANCELLED)
+        return None
+
+    def _end_exchange(self, refused: CommandRefused) -> None:
+        self._session.advance(Verb.RESPONSE, Outcome.FAIL)
+        self._budgets.expect(Timer.COMMAND)
+        self._turn_down(refused)
 
     def _take(self, command: Command) -> None:
         row = COMMANDS[command.verb]
@@ -315,6 +444,8 @@ class ServerConnection:
                 self._violate(Violation.TOO_MUCH_JUNK, TOO_MUCH_JUNK)
             case Mail() if (command.size or 0) > self._limits.message:
                 self._turn_down(CommandRefused(command.raw, Violation.SIZE_TOO_LARGE, MESSAGE_TOO_LARGE))
+            case Bdat():
+                self._begin_chunk(command)
             case Rcpt() if self.transaction is not None and self.transaction.is_full(self._limits.recipients):
                 refused = CommandRefused(command.raw, Violation.TOO_MANY_RECIPIENTS, TOO_MANY_RECIPIENTS)
                 self._turn_down(refused, error=False)
@@ -325,16 +456,35 @@ class ServerConnection:
                 if not self.config.asks(command.verb):
                     self._answer(command.verb, row.silence or row.success)
 
+    def _begin_chunk(self, chunk: Bdat) -> None:
+        if self._session.phase is not Phase.CHUNKED:
+            self._intake = Intake(self._limits.message, chunked=True)
+        self._intake.begin_chunk(chunk)
+        self._session.advance(Verb.BDAT, Outcome.MORE)
+        self._budgets.expect(Timer.BODY)
+        self._events.append(chunk)
+        if self._intake.too_large:
+            self._doom(MESSAGE_TOO_LARGE, ResetCause.TOO_LARGE)
+
+    def _end_body(self) -> None:
+        """The body or chunk was read, and all of it was handed out before: refusals came in time."""
+        intake = self._intake
+        if self._trace is not None:
+            self._trace(TraceLine("C", b"(%d octets)%s" % (intake.size, b" ." if intake.last else b"")))
+        self._budgets.expect(Timer.COMMAND)
+        if not intake.last:
+            self._answer(Verb.CHUNK, intake.refusal or CHUNK_TAKEN)
+        elif intake.refusal is None:
+            self._events.append(intake.end)
+        else:
+            for _ in range(self._due - 1):  # LMTP: one for each recipient
+                self._say(intake.refusal)
+            self._answer(Verb.END, intake.refusal)
+
     def _read_body(self) -> Flow | None:
         intake = self._intake
-        if intake.ended:  # and all of the body was handed out before: refusals came in time
-            if self._trace is not None:
-                self._trace(TraceLine("C", b"(%d octets) ." % intake.size))
-            self._budgets.expect(Timer.COMMAND)
-            if intake.refusal is None:
-                self._events.append(intake.end)
-            else:
-                self._answer(Verb.END, intake.refusal)
+        if intake.ended:
+            self._end_body()
             return None
         if not len(self._lines):
             return self._need(Flow.NEED_DATA)
@@ -351,6 +501,7 @@ class ServerConnection:
         """The message under way will be answered with `reply`, whatever is still to come of it."""
         if self._intake.refusal is None:
             self._intake.refusal = reply
+            self._due = len(self.recipients) if self.config.lmtp else 1
             self._drop_transaction(cause)
 
     # Replies.
@@ -364,19 +515,37 @@ class ServerConnection:
     def _settle(self, owed: Owed, reply: Reply) -> None:
         """Answers what is owed, or raises LocalProtocolError and leaves everything as it was."""
         outcome = Outcome.of(reply.code) if 200 <= reply.code <= 599 else None
-        if outcome not in (Outcome.of(VERDICTS[owed.verb].success.code), Outcome.FAIL, Outcome.CLOSE):
+        if outcome is None or outcome not in _POSSIBLE.get(owed.verb, _PLAIN):
             raise LocalProtocolError(f"{reply.code} cannot answer {owed.verb.name}")
+        if isinstance(owed, EndOfMessage) and self._due > 1 and outcome is not Outcome.CLOSE:
+            self._put(self._encode(owed.verb, reply))
+            self._due -= 1
+            self._taken |= outcome is Outcome.OK
+            return
         self._answer(owed.verb, reply)
         self.owed = None
-        if outcome is Outcome.OK:
+        if outcome is Outcome.OK or self._taken:
             self._record(owed)
         elif isinstance(owed, EndOfMessage):
             self._drop_transaction(ResetCause.REFUSED)
+        elif isinstance(owed, Auth | AuthResponse) and outcome is Outcome.FAIL:
+            self._count_failure()
+
+    def _settle_all(self, owed: Owed, reply: Reply) -> None:
+        """`_settle`, for every recipient that is left where LMTP owes each a verdict."""
+        self._settle(owed, reply)
+        while self.owed is not None:
+            self._settle(owed, reply)
+
+    def _count_failure(self) -> None:
+        self._failures += 1
+        if self._failures >= self._limits.auth_failures:
+            self._violate(Violation.TOO_MANY_AUTH_FAILURES, TOO_MANY_AUTH_FAILURES)
 
     def _record(self, owed: Owed) -> None:
         """A yes was said: what it changes beside the phase."""
         match owed:
-            case Ehlo() | Helo():
+            case Ehlo() | Helo() | Lhlo():
                 self.hello = owed
                 self._drop_transaction(ResetCause.HELLO)
             case Mail():
@@ -386,7 +555,7 @@ class ServerConnection:
                 self.transaction = replace(self.transaction, recipients=(*self.transaction.recipients, owed))
             case EndOfMessage():
                 self.transaction = None
-                self._junk = 0
+                self._junk, self._taken = 0, False
             case _:
                 pass
 
@@ -395,13 +564,20 @@ class ServerConnection:
         self._put(self._encode(verb, reply))
         outcome = Outcome.of(reply.code)
         self._session.advance(verb, outcome)
-        if verb is Verb.EHLO and outcome is Outcome.OK:
-            self._session.offers_tls = self.config.starttls and not self._session.secure
+        if verb in HELLOS and verb is not Verb.HELO and outcome is Outcome.OK:
+            secure = self._session.secure
+            self._session.announce(
+                tls=self.config.offers_tls(secure=secure),
+                auth=self.config.offers_auth(secure=secure),
+                chunking="CHUNKING" in self.config.offers,
+            )
         elif verb is Verb.RSET:
             self._drop_transaction(ResetCause.RSET)
         elif verb is Verb.DATA and outcome is Outcome.MORE:
             self._intake = Intake(self._limits.message)
             self._budgets.expect(Timer.BODY)
+        elif verb is Verb.RESPONSE and outcome is not Outcome.MORE:
+            self._budgets.expect(Timer.COMMAND)
         elif verb is Verb.STARTTLS:
             self._budgets.expect(Timer.HANDSHAKE)
         if self._session.phase is Phase.CLOSING:
@@ -466,7 +642,7 @@ class ServerConnection:
         self._budgets.release_handler()
         if self.owed is not None and not isinstance(self.owed, Connected):
             self._overdue = True
-            self._settle(self.owed, LOCAL_ERROR)
+            self._settle_all(self.owed, LOCAL_ERROR)
         elif not self._is_over:
             self._say(HANDLER_TIMED_OUT)
             self._wind_up(ConnectionClosed(CloseReason.TIMEOUT, timer=Timer.HANDLER))
