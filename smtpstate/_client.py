@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, TypeAlias, final
+from typing import Final, final
 
 from smtpstate._budget import Clock, Limits, TimerTable
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
-from smtpstate._commands import (
-    AUTHENTICATED,
-    COMMANDS,
-    GREETING,
-    MESSAGE_ACCEPTED,
-    Auth,
-    AuthCancel,
-    AuthResponse,
-    Bdat,
-    Command,
-    Ehlo,
-    EndOfMessage,
-    Helo,
-    Lhlo,
-    Mail,
-    Rcpt,
-    Rset,
-    StartTls,
-    Verb,
-    Wait,
-    encode_command,
-)
+from smtpstate._commands import Auth, Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Rset, StartTls, Verb
 from smtpstate._dot import DotEncoder
-from smtpstate._errors import Fault, GrammarError, LocalProtocolError
+from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._events import (
     FAULT_VIOLATIONS,
     Body,
@@ -48,21 +27,24 @@ from smtpstate._events import (
 )
 from smtpstate._lines import LineReader
 from smtpstate._output import Output
-from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, check_parameters
+from smtpstate._questions import (
+    EXCHANGE,
+    Question,
+    advance,
+    ends_group,
+    ends_message,
+    hoped,
+    line_limit,
+    possible,
+    require_offered,
+    time_for,
+)
 from smtpstate._replies import Reply, ReplyReader
 from smtpstate._state import Outcome, Phase, Session
+from smtpstate._syntax import encode_command
 
-Question: TypeAlias = Command | Connected | EndOfMessage  # what a reply can be bound to
-
-_WAIT_TIMERS: Final[dict[Wait, Timer]] = {
-    Wait.GREETING: Timer.GREETING,
-    Wait.COMMAND: Timer.COMMAND,
-    Wait.DATA: Timer.DATA,
-    Wait.END: Timer.END,
-}
 _AS_AGREED: Final = frozenset({CloseReason.QUIT, CloseReason.CLOSED})
 _NO_COMMANDS: Final = frozenset({Phase.AUTH, Phase.BODY, Phase.TLS})
-_LONG_LINES: Final = frozenset({Verb.AUTH, Verb.RESPONSE})  # RFC 4954 section 4
 
 
 @final
@@ -245,7 +227,7 @@ class ClientConnection:
                     self._ask(item)
                 else:
                     self._queued.append(item)
-                _advance(self._assumed, item, _hoped(item))
+                advance(self._assumed, item, hoped(item))
                 if isinstance(item, Ehlo | Helo | Lhlo):
                     self._hellos += 1
         return True
@@ -269,39 +251,29 @@ class ClientConnection:
     def check(self, command: Command) -> bytes:
         """The line that `send` would write. Raises LocalProtocolError for what is not offered or cannot be spelled."""
         # A hello replaces what an older one offered (RFC 5321 section 4.1.4), so while one is due nothing is certain.
-        offered = NO_CAPABILITIES if self._hellos else self.capabilities
-        try:
-            if isinstance(command, Mail):
-                check_parameters(command.parameters, MAIL_PARAMETERS, offered)
-            elif isinstance(command, Rcpt):
-                check_parameters(command.parameters, RCPT_PARAMETERS, offered)
-            elif isinstance(command, Auth) and command.mechanism not in offered.keywords.get("AUTH", ()):
-                raise GrammarError(Fault.PARAMETER_UNKNOWN, f"{command.mechanism} is not offered")
-        except GrammarError as error:
-            raise LocalProtocolError(f"{command.verb.name}: {error}") from None
-        return encode_command(command, self._line_limit(command))
-
-    def _line_limit(self, command: Command) -> int:
-        return self._limits.auth_line if command.verb in _LONG_LINES else self._limits.command_line
+        require_offered(command, NO_CAPABILITIES if self._hellos else self.capabilities)
+        return encode_command(command, line_limit(command, self._limits))
 
     def _check_order(self, command: Command) -> None:
         if self._chunk_left:
             raise LocalProtocolError(f"{self._chunk_left} octets are missing of the chunk that was announced")
+        if any(question.verb in EXCHANGE for question in (*self._asked, *self._queued)):
+            raise LocalProtocolError("AUTH is not answered: what comes next may be a response, or a command")
+        if isinstance(command, StartTls | Auth | Bdat) and self._hellos:
+            raise LocalProtocolError(
+                f"what is offered is not known before the hello is answered, {command.verb.name} least of all"
+            )
         refusal = self._assumed.check(command.verb)
         if refusal is not None:
             raise LocalProtocolError(f"{command.verb.name} is out of order: {refusal}")
         if isinstance(command, Rset) and not self.in_sync:
             raise LocalProtocolError("RSET cannot tell its reply from those outstanding")
-        if isinstance(command, StartTls | Auth) and self._hellos:
-            raise LocalProtocolError(
-                f"what is offered is not known before the hello is answered, {command.verb.name} least of all"
-            )
         if isinstance(command, Bdat) and not self._may_write():
             raise LocalProtocolError("a chunk cannot wait for its turn: its octets follow at once")
 
     def _may_write(self) -> bool:
         """RFC 2920 section 3.1: only after PIPELINING, and never past a command that ends its group."""
-        return not self._asked or (self.capabilities.pipelining and not _ends_group(self._asked[-1]))
+        return not self._asked or (self.capabilities.pipelining and not ends_group(self._asked[-1]))
 
     def _ask(self, question: Question) -> None:
         self._asked.append(question)
@@ -333,7 +305,8 @@ class ClientConnection:
             self._unsent = 0
         octets = self._out.take()
         if not octets and self._request is Timer.BODY:
-            self._timers.stop(Timer.BODY)  # the block has left: the next one is for us to bring
+            self._expect_reply()  # the block has left: its chunk's reply is due, or the next block, which is for us
+            self._timers.run(self._request, self._clock())
         return octets
 
     def _step(self) -> Flow | None:
@@ -381,9 +354,12 @@ class ClientConnection:
             self._unasked(reply, outcome)
             return
         question = self._asked[0]
-        success = _hoped(question)
-        if outcome not in _possible(question):
+        success = hoped(question)
+        if outcome not in possible(question):
             self._violate(Violation.UNEXPECTED_REPLY)
+            return
+        if self._chunk_left and len(self._asked) == 1 and outcome is success:
+            self._violate(Violation.UNSOLICITED_REPLY)  # a yes to octets that were not given yet
             return
         if self._is_one_of_many(question, outcome):
             self._expect_reply()
@@ -392,9 +368,10 @@ class ClientConnection:
         self._asked.popleft()
         if isinstance(question, Ehlo | Helo | Lhlo):
             self._hellos -= 1
-        self._expect_reply()
+        if self._request is not Timer.BODY:  # a block on its way out keeps the time it has
+            self._expect_reply()
         had_recipients = self._session.phase is Phase.RCPT
-        _advance(self._session, question, outcome)
+        advance(self._session, question, outcome)
         if self._lone_dot and isinstance(question, EndOfMessage):
             self._lone_dot = False
         elif question.verb is Verb.DATA and outcome is Outcome.MORE and not had_recipients:
@@ -411,7 +388,7 @@ class ClientConnection:
 
     def _is_one_of_many(self, question: Question, outcome: Outcome) -> bool:
         """LMTP answers the end of a message once for each accepted recipient: whether more are to come."""
-        if not self.lmtp or outcome is Outcome.CLOSE or not _ends_message(question):
+        if not self.lmtp or outcome is Outcome.CLOSE or not ends_message(self._session, question):
             return False
         self._due = (self._due or max(1, self._accepted)) - 1
         return self._due > 0
@@ -459,14 +436,14 @@ class ClientConnection:
     def _write_queued(self) -> None:
         while self._queued and self._may_write():
             command = self._queued.popleft()
-            self._out.put(encode_command(command, self._line_limit(command)))
+            self._out.put(encode_command(command, line_limit(command, self._limits)))
             self._ask(command)
 
     def _assume(self) -> None:
         """Rebuilds what is assumed from what is known and what is outstanding."""
         self._assumed = self._session.copy()
         for question in (*self._asked, *self._queued):
-            _advance(self._assumed, question, _hoped(question))
+            advance(self._assumed, question, hoped(question))
 
     # Trouble, and time.
 
@@ -504,60 +481,12 @@ class ClientConnection:
         self._timers.stop(self._request)
         self._flow = None
         if self._asked:
-            wait = _wait(self._asked[0])
-            self._expect(_WAIT_TIMERS[wait], self._limits.wait_seconds(wait))
+            self._expect(*time_for(self._asked[0], self._limits))
+        else:
+            self._request = Timer.COMMAND
 
     def _wait(self, flow: Flow) -> Flow:
         if flow is not self._flow:
             self._flow = flow
             self._timers.run(self._request, self._clock())
         return flow
-
-
-def _advance(session: Session, question: Question, outcome: Outcome) -> None:
-    """Moves a session by a reply. BDAT has two steps in the table, and one reply for both."""
-    if isinstance(question, Bdat) and outcome is not Outcome.CLOSE and session.check(Verb.BDAT) is None:
-        session.advance(Verb.BDAT, Outcome.MORE)
-        session.advance(Verb.END if question.last else Verb.CHUNK, outcome)
-    else:
-        session.advance(question.verb, outcome)
-
-
-def _hoped(question: Question) -> Outcome:
-    """What the table calls success."""
-    match question:
-        case Connected():
-            return Outcome.of(GREETING.code)
-        case EndOfMessage():
-            return Outcome.of(MESSAGE_ACCEPTED.code)
-        case AuthResponse() | AuthCancel():
-            return Outcome.of(AUTHENTICATED.code)
-        case _:
-            return Outcome.of(COMMANDS[question.verb].success.code)
-
-
-def _possible(question: Question) -> tuple[Outcome, ...]:
-    """What can be said to it at all; a challenge only within AUTH (RFC 4954 section 4)."""
-    more = (Outcome.MORE,) if question.verb in _LONG_LINES else ()
-    return (_hoped(question), Outcome.FAIL, Outcome.CLOSE, *more)
-
-
-def _ends_message(question: Question) -> bool:
-    return isinstance(question, EndOfMessage) or (isinstance(question, Bdat) and question.last)
-
-
-def _ends_group(question: Question) -> bool:
-    row = COMMANDS.get(question.verb)
-    return row is None or row.ends_group
-
-
-def _wait(question: Question) -> Wait:
-    match question:
-        case Connected():
-            return Wait.GREETING
-        case EndOfMessage():
-            return Wait.END
-        case AuthResponse() | AuthCancel():
-            return Wait.COMMAND
-        case _:
-            return COMMANDS[question.verb].wait

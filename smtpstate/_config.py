@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final, final
 
 from smtpstate._address import parse_domain_or_literal
 from smtpstate._budget import Limits
 from smtpstate._capabilities import Capabilities
-from smtpstate._commands import VERDICTS, Mail, Rcpt, Verb
+from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Session
+from smtpstate._syntax import VERDICTS
 
 SHUTTING_DOWN: Final = Reply(421, "Service shutting down", enhanced="4.3.2")
 TIMED_OUT: Final = Reply(421, "Timeout exceeded", enhanced="4.4.2")
@@ -28,6 +30,9 @@ MESSAGE_TOO_LARGE: Final = Reply(552, "Message exceeds the size limit", enhanced
 
 # RFC 2034 section 4: no enhanced code in the greeting or in the answer to a hello.
 _PLAIN_REPLIES: Final = frozenset({Verb.CONNECT, *HELLOS})
+
+# sasl-mech (RFC 4422 section 3.1).
+_MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")
 
 OFFERS: Final = frozenset({"PIPELINING", "8BITMIME", "CHUNKING", "ENHANCEDSTATUSCODES", "SIZE"})
 
@@ -61,6 +66,8 @@ class ServerConfig:
             parse_domain_or_literal(self.hostname)
         except GrammarError:
             raise LocalProtocolError(f"neither a domain nor an address literal: {self.hostname!r}") from None
+        if not all(_MECHANISM.fullmatch(mechanism) for mechanism in self.mechanisms):
+            raise LocalProtocolError(f"not names of mechanisms: {', '.join(self.mechanisms)}")
         if not self.offers <= OFFERS:
             raise LocalProtocolError(f"not implemented: {', '.join(sorted(self.offers - OFFERS))}")
 
@@ -127,3 +134,7 @@ class Transaction:
     def is_full(self, limit: int) -> bool:
         """Whether it has `limit` recipients."""
         return len(self.recipients) >= limit
+
+    def plus(self, recipient: Rcpt) -> Transaction:
+        """The same with one recipient more."""
+        return Transaction(self.mail, (*self.recipients, recipient))

@@ -2,12 +2,12 @@
 
 A procedure is a generator. What it yields says what it wants from whoever drives it: `Wants.EVENT`, the next event
 of the connection (the driver moves bytes until there is one, or until the connection has nothing outstanding and
-answers NEED_COMMAND), or `Wants.CHUNK`, the next piece of the body (b"" at its end). The driver sends it back in. What
-the procedure returns is the result.
+answers NEED_COMMAND); `Wants.CHUNK`, the next piece of the body (b"" at its end); or a `Work`, what its `run()`
+returns, which may take its time. The driver sends it back in. What the procedure returns is the result.
 
     wanted = next(procedure)
     while True:
-        wanted = procedure.send(event or chunk)      # StopIteration.value is the result
+        wanted = procedure.send(event, chunk or work)      # StopIteration.value is the result
 """
 
 from __future__ import annotations
@@ -15,9 +15,23 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, final
 
-from smtpstate._commands import Bdat, Data, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Quit, Rcpt, Rset, StartTls, Verb
+from smtpstate._commands import (
+    Bdat,
+    Command,
+    Data,
+    Ehlo,
+    EndOfMessage,
+    Helo,
+    Lhlo,
+    Mail,
+    Quit,
+    Rcpt,
+    Rset,
+    StartTls,
+    Verb,
+)
 from smtpstate._dot import NewlineNormalizer
 from smtpstate._errors import LocalProtocolError, SMTPStateError
 from smtpstate._events import (
@@ -45,7 +59,13 @@ class Wants(Enum):
     CHUNK = "the next piece of the body"
 
 
-Procedure: TypeAlias = Generator[Wants, "ClientEvent | Flow | bytes", _T]
+class Work(Protocol):
+    """Something that keeps a processor busy: call `run()` where that does not matter, in a bounded worker."""
+
+    def run(self) -> bytes: ...
+
+
+Procedure: TypeAlias = Generator[Wants | Work, "ClientEvent | Flow | bytes", _T]
 
 
 class TlsMode(StrEnum):
@@ -159,7 +179,7 @@ NO_EIGHT_BIT = Reply(554, "The message has 8-bit octets and the server does not 
 _NO_RECIPIENTS = Reply(554, "No valid recipients", enhanced="5.5.1")
 
 
-def _next_reply(verb: Verb) -> Procedure[ReplyReceived | ConnectionClosed]:
+def next_reply(verb: Verb) -> Procedure[ReplyReceived | ConnectionClosed]:
     """Waits for the reply to `verb`, or for the end of the connection. Replies to what was asked before pass by."""
     while True:
         event = yield Wants.EVENT
@@ -170,14 +190,14 @@ def _next_reply(verb: Verb) -> Procedure[ReplyReceived | ConnectionClosed]:
 
 
 def _answer(verb: Verb) -> Procedure[Reply]:
-    event = yield from _next_reply(verb)
+    event = yield from next_reply(verb)
     if isinstance(event, ConnectionClosed):
         raise ConnectionBroken(event)
     return event.reply
 
 
-def _ask(client: ClientConnection, command: Ehlo | Helo | Lhlo | StartTls | Quit | Rset) -> Procedure[Reply]:
-    """Sends one command and waits for its answer. Raises ConnectionBroken."""
+def ask(client: ClientConnection, command: Command) -> Procedure[Reply]:
+    """Sends one command and waits for its answer. Raises ConnectionBroken, and what `send` raises."""
     client.send(command)
     return (yield from _answer(command.verb))
 
@@ -200,7 +220,7 @@ def open_session(client: ClientConnection, tls: TlsMode) -> Procedure[None]:
         if tls is TlsMode.REQUIRED:
             raise TlsUnavailable("TLS is required, and the server does not offer STARTTLS")
         return
-    reply = yield from _ask(client, StartTls())
+    reply = yield from ask(client, StartTls())
     if Outcome.of(reply.code) is not Outcome.OK:
         if tls is TlsMode.REQUIRED:
             raise TlsUnavailable(f"TLS is required, and the server refused STARTTLS: {reply}")
@@ -213,13 +233,16 @@ def open_session(client: ClientConnection, tls: TlsMode) -> Procedure[None]:
 
 
 def _hello(client: ClientConnection, tls: TlsMode) -> Procedure[None]:
-    reply = yield from _ask(client, Lhlo(client.hostname) if client.lmtp else Ehlo(client.hostname))
+    if client.lmtp:  # RFC 2033 section 4.1 knows no other
+        reply = yield from ask(client, Lhlo(client.hostname))
+    else:
+        reply = yield from ask(client, Ehlo(client.hostname))
     if (
         reply.code // 100 == 5 and client.closed is None and not client.lmtp
     ):  # RFC 5321 section 3.2: some know HELO only
         if tls is TlsMode.REQUIRED and client.tls is None:  # nothing is offered to HELO, TLS least of all
             raise TlsUnavailable(f"TLS is required, and the server refused EHLO: {reply}")
-        reply = yield from _ask(client, Helo(client.hostname))
+        reply = yield from ask(client, Helo(client.hostname))
     if Outcome.of(reply.code) is not Outcome.OK:
         raise SessionRefused(reply)
 
@@ -259,7 +282,7 @@ class _Message:
                 if self.is_hopeless(command):
                     break
                 client.send(command)
-            event = yield from _next_reply(command.verb)
+            event = yield from next_reply(command.verb)
             if isinstance(event, ConnectionClosed):
                 return self.judged(Result.RETRY)
             match event.to:
@@ -267,6 +290,8 @@ class _Message:
                     self.mail = event.reply
                 case Rcpt():
                     self.rcpts.append(event.reply)
+                case _ if Outcome.of(event.reply.code) is Outcome.MORE:
+                    pass  # the body decides
                 case _:
                     self.verdict = event.reply
         if self.chunked and self.anybody and _is_yes(self.mail):
@@ -313,7 +338,6 @@ class _Message:
         """The body after a 354, and what decides; what is undecided after that is returned."""
         client = self.client
         dotted = False
-        self.verdict = None  # the 354
         while client.can_send_body:
             chunk = yield Wants.CHUNK
             assert isinstance(chunk, bytes)
@@ -329,37 +353,40 @@ class _Message:
 
     def chunks(self) -> Procedure[Result]:
         """The body by BDAT, a piece a chunk; the next one leaves when the last was taken (RFC 3030 section 2)."""
-        client = self.client
         newlines = NewlineNormalizer()
-        held = b""
-        while client.closed is None:
+        held, end = b"", b"\r\n"  # the last piece waits for LAST; how the content ends
+        while self.client.closed is None:
             piece = yield Wants.CHUNK
             assert isinstance(piece, bytes)
-            if piece and not held:
-                held = newlines.normalize(piece)
-                continue
-            last = not piece
-            client.send(Bdat(len(held), last))
-            if held:
-                client.send(Body(held))
-            if last:
+            if not piece:
+                last = held if end == b"\r\n" else held + b"\r\n"  # as the lone dot would have made it
+                if not self.chunk(last, last=True):
+                    break
                 yield from self.end(Verb.BDAT)
                 return Result.UNKNOWN
-            event = yield from _next_reply(Verb.BDAT)
-            if isinstance(event, ConnectionClosed):
-                break
-            if not _is_yes(event.reply):
-                self.verdict = event.reply
-                break
+            if held:
+                self.chunk(held, last=False)
+                event = yield from next_reply(Verb.BDAT)
+                if isinstance(event, ConnectionClosed):
+                    break
+                if not _is_yes(event.reply):
+                    self.verdict = event.reply
+                    break
             held = newlines.normalize(piece)
+            end = held[-2:] or end
         return Result.RETRY
+
+    def chunk(self, octets: bytes, *, last: bool) -> bool:
+        return self.client.send(Bdat(len(octets), last)) and (not octets or self.client.send(Body(octets)))
 
     def end(self, verb: Verb) -> Procedure[None]:
         """The reply to the end of the message; in LMTP those for all that were accepted (RFC 2033 section 4.2)."""
         due = sum(_is_yes(reply) for reply in self.rcpts) if self.client.lmtp else 1
         while len(self.finals) < due:
-            event = yield from _next_reply(verb)
+            event = yield from next_reply(verb)
             if isinstance(event, ConnectionClosed):
+                if event.reply is not None and Outcome.of(event.reply.code) is Outcome.FAIL:
+                    self.verdict = event.reply  # it came before the dot left: the message was refused, for everybody
                 return
             self.finals.append(event.reply)
 
@@ -367,7 +394,7 @@ class _Message:
         """Leaves no half transaction behind on a connection that may be used again."""
         if self.client.in_sync and self.client.phase in _HALF_DONE:
             try:
-                yield from _ask(self.client, Rset())
+                yield from ask(self.client, Rset())
             except ConnectionBroken:
                 return
 
@@ -387,7 +414,8 @@ class _Message:
             if reply is not None:
                 results.append(RecipientResult(address, _result(reply), reply))
             else:
-                results.append(RecipientResult(address, undecided, None if closed is None else closed.reply))
+                told = None if closed is None or undecided is Result.UNKNOWN else closed.reply
+                results.append(RecipientResult(address, undecided, told))
         return Delivery(tuple(results), closed)
 
     def final(self, finals: Iterator[Reply], *, accepted: bool) -> Reply | None:
@@ -409,7 +437,7 @@ def quit_session(client: ClientConnection) -> Procedure[None]:
     """QUIT, as a courtesy, and the end: nothing that happens here changes what became of a message."""
     if client.in_sync:
         client.send(Quit())
-        yield from _next_reply(Verb.QUIT)
+        yield from next_reply(Verb.QUIT)
     client.close()
 
 
