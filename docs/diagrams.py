@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SAID: Final = {Outcome.OK: "2yz", Outcome.MORE: "3yz", Outcome.FAIL: "4yz 5yz"}
-NAMED: Final = {Verb.CONNECT: "greeting", Verb.TLS: "handshake", Verb.END: "final dot"}
+NAMED: Final = {
+    Verb.CONNECT: "greeting",
+    Verb.TLS: "handshake",
+    Verb.END: "end of message",
+    Verb.RESPONSE: "AUTH answer",
+    Verb.CHUNK: "end of chunk",
+}
 OCTETS: Final = {0: "NUL", 9: "HT", 10: "LF", 13: "CR", 32: "SP"}
 
 

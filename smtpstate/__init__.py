@@ -7,6 +7,10 @@ from smtpstate._budget import Clock as Clock
 from smtpstate._budget import Limits as Limits
 from smtpstate._capabilities import Capabilities as Capabilities
 from smtpstate._client import ClientConnection as ClientConnection
+from smtpstate._commands import Auth as Auth
+from smtpstate._commands import AuthCancel as AuthCancel
+from smtpstate._commands import AuthResponse as AuthResponse
+from smtpstate._commands import Bdat as Bdat
 from smtpstate._commands import Command as Command
 from smtpstate._commands import Data as Data
 from smtpstate._commands import Ehlo as Ehlo
@@ -14,6 +18,7 @@ from smtpstate._commands import EndOfMessage as EndOfMessage
 from smtpstate._commands import Expn as Expn
 from smtpstate._commands import Helo as Helo
 from smtpstate._commands import Help as Help
+from smtpstate._commands import Lhlo as Lhlo
 from smtpstate._commands import Mail as Mail
 from smtpstate._commands import Noop as Noop
 from smtpstate._commands import Quit as Quit

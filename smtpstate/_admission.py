@@ -2,38 +2,101 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
-from smtpstate._commands import Command, Mail, Rcpt, Verb, fault_reply, find_verb, parse_command
-from smtpstate._errors import GrammarError
+from smtpstate._commands import (
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    Command,
+    Mail,
+    Rcpt,
+    Verb,
+)
+from smtpstate._config import AUTH_LINE_TOO_LONG, LINE_TOO_LONG, UNKNOWN_MECHANISM
+from smtpstate._errors import Fault, GrammarError
 from smtpstate._events import FAULT_VIOLATIONS, CommandRefused, Violation
 from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, check_parameters
+from smtpstate._syntax import fault_reply, find_verb, parse_command, parse_response
+
+# Only for lines that have been parsed.
+_CHUNK_SIZE: Final = re.compile(rb"BDAT +([0-9]+)", re.IGNORECASE)
+
+# AUTH and its mechanism, where there is one, and then something.
+_SECRET: Final = re.compile(
+    rb"([ \t]*AUTH[ \t]++(?![A-Z0-9_-]{1,20}[ \t]*\Z)(?:[A-Z0-9_-]{1,20}[ \t]+)?).", re.IGNORECASE | re.DOTALL
+)
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
+    from smtpstate._lines import Line
     from smtpstate._state import Session
 
 
-def admit(line: bytes, session: Session, offered: Container[str]) -> Command | CommandRefused:
+def refuse_long(line: Line, dropped: bytes, limit: int) -> CommandRefused | None:
+    """The refusal of a line over `limit` octets, its ending included; None for one that is not.
+
+    A line of AUTH may be as long as its reader lets it (RFC 4954 section 4). `dropped` is what is left of one that was
+    longer: where that is BDAT, octets follow, and nobody knows how many.
+    """
+    if not line.too_long and (len(line.data) + 2 <= limit or line.data[:5].upper() == b"AUTH "):
+        return None
+    verb = dropped if line.too_long else line.data[:4]
+    violation = Violation.CHUNK_SIZE if verb.upper() == b"BDAT" else Violation.LINE_TOO_LONG
+    return CommandRefused(b"", violation, LINE_TOO_LONG)
+
+
+def masked(line: bytes) -> bytes:
+    """`line` as it may be shown: what follows AUTH and its mechanism is a secret, however it is spelled."""
+    match = _SECRET.match(line)
+    return match[1] + b"***" if match else line
+
+
+def admit_response(line: Line) -> AuthResponse | AuthCancel | CommandRefused:
+    """What a line inside an AUTH exchange is; why it is nothing, and the reply to say so. RFC 4954 section 4."""
+    if line.too_long:
+        return CommandRefused(b"", Violation.LINE_TOO_LONG, AUTH_LINE_TOO_LONG)
+    try:
+        return parse_response(line.data)
+    except GrammarError as error:
+        return CommandRefused(b"***", FAULT_VIOLATIONS[error.fault], fault_reply(Verb.AUTH, error.fault))
+
+
+def announced(refused: CommandRefused) -> int | None:
+    """How many octets follow a refused line all the same: those of a BDAT (RFC 3030 section 2); None for others."""
+    match = _CHUNK_SIZE.match(refused.line)
+    return int(match[1]) if match else None
+
+
+def admit(
+    line: bytes, session: Session, offered: Container[str], mechanisms: Container[str] = ()
+) -> Command | CommandRefused:
     """The command in `line`, which lacks its ending; or why it is none that may come now, and the reply to say so.
 
-    Order comes before syntax: a verb out of sequence is 503 whatever follows it. `offered` are EHLO keywords. Never
-    raises. RFC 5321 sections 4.1.4 and 4.2.4.
+    Order comes before syntax: a verb out of sequence is 503 whatever follows it. `offered` are EHLO keywords and
+    `mechanisms` those of AUTH. Never raises. RFC 5321 sections 4.1.4 and 4.2.4.
     """
     verb: Verb | None = None
     try:
         verb = find_verb(line)
+        if verb is Verb.BDAT:
+            parse_command(verb, line)  # out of order or not, its octets follow: how many has to be known
         refusal = session.check(verb)
         if refusal is not None:
             # A verb that is known but switched off is no disorder.
             violation = Violation.NOT_IMPLEMENTED if refusal.code == 502 else Violation.OUT_OF_SEQUENCE
-            return CommandRefused(line, violation, refusal)
+            return CommandRefused(masked(line), violation, refusal)
         command = parse_command(verb, line)
         if isinstance(command, Mail):
             check_parameters(command.parameters, MAIL_PARAMETERS, offered if session.esmtp else ())
         elif isinstance(command, Rcpt):
             check_parameters(command.parameters, RCPT_PARAMETERS, offered if session.esmtp else ())
+        elif isinstance(command, Auth) and command.mechanism not in mechanisms:
+            return CommandRefused(masked(line), Violation.UNKNOWN_MECHANISM, UNKNOWN_MECHANISM)
     except GrammarError as error:
-        return CommandRefused(line, FAULT_VIOLATIONS[error.fault], fault_reply(verb, error.fault))
+        # Whatever is wrong with a BDAT, its size cannot be relied on.
+        fault = Fault.CHUNK_SIZE if verb is Verb.BDAT else error.fault
+        return CommandRefused(masked(line), FAULT_VIOLATIONS[fault], fault_reply(verb, fault))
     return command

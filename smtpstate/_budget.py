@@ -21,6 +21,7 @@ class Limits:
 
     # octets
     command_line: int = 2048  # RFC 5321 section 4.5.3.1.4 asks for 512 plus what extensions add; 2048 is common use
+    auth_line: int = 12_288  # a line of an AUTH exchange; RFC 4954 section 4
     reply_line: int = 4096  # section 4.5.3.1.5 says 512; some peers send more, and it costs nothing
     reply: int = 65_536  # all lines of one reply
     reply_lines: int = 1000  # an EHLO reply has some twenty
@@ -31,6 +32,7 @@ class Limits:
     # counts
     recipients: int = 1000  # a transaction; section 4.5.3.1.8 asks for 100
     errors: int = 20  # refused commands a session; Postfix: smtpd_hard_error_limit
+    auth_failures: int = 5  # failed AUTH attempts a session; RFC 4954 section 4 wants a limit and names none
     junk: int = 100  # commands since the last message that bring no mail nearer; Postfix: smtpd_junk_command_limit
 
     # seconds of waiting for the peer, RFC 5321 section 4.5.3.2 where it has a figure

@@ -3,26 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, TypeAlias, final
+from typing import Final, final
 
 from smtpstate._budget import Clock, Limits, TimerTable
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
-from smtpstate._commands import (
-    COMMANDS,
-    GREETING,
-    MESSAGE_ACCEPTED,
-    Command,
-    Ehlo,
-    EndOfMessage,
-    Helo,
-    Mail,
-    Rcpt,
-    Rset,
-    StartTls,
-    Verb,
-    Wait,
-    encode_command,
-)
+from smtpstate._commands import Auth, Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Rset, StartTls, Verb
 from smtpstate._dot import DotEncoder
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._events import (
@@ -42,20 +27,24 @@ from smtpstate._events import (
 )
 from smtpstate._lines import LineReader
 from smtpstate._output import Output
-from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, check_parameters
+from smtpstate._questions import (
+    EXCHANGE,
+    Question,
+    advance,
+    ends_group,
+    ends_message,
+    hoped,
+    line_limit,
+    possible,
+    require_offered,
+    time_for,
+)
 from smtpstate._replies import Reply, ReplyReader
 from smtpstate._state import Outcome, Phase, Session
+from smtpstate._syntax import encode_command
 
-Question: TypeAlias = Command | Connected | EndOfMessage  # what a reply can be bound to
-
-_WAIT_TIMERS: Final[dict[Wait, Timer]] = {
-    Wait.GREETING: Timer.GREETING,
-    Wait.COMMAND: Timer.COMMAND,
-    Wait.DATA: Timer.DATA,
-    Wait.END: Timer.END,
-}
 _AS_AGREED: Final = frozenset({CloseReason.QUIT, CloseReason.CLOSED})
-_NO_COMMANDS: Final = frozenset({Phase.BODY, Phase.TLS})
+_NO_COMMANDS: Final = frozenset({Phase.AUTH, Phase.BODY, Phase.TLS})
 
 
 @final
@@ -63,7 +52,8 @@ class ClientConnection:
     """The client's seat of one SMTP connection. It does no I/O and never raises for what a peer sends.
 
     Drive it like a `ServerConnection`; instead of verdicts there is `send`. `timeout` bounds the whole session, in
-    seconds; None leaves it to the time that each reply may take. `hostname` is what a hello should say.
+    seconds; None leaves it to the time that each reply may take. `hostname` is what a hello should say. With `lmtp` it
+    speaks LMTP: LHLO, and after a message one reply for each accepted recipient (RFC 2033 section 4.2).
     """
 
     def __init__(
@@ -74,6 +64,7 @@ class ClientConnection:
         limits: Limits | None = None,
         implicit_tls: bool = False,
         timeout: float | None = None,
+        lmtp: bool = False,
     ) -> None:
         self.hostname: Final = hostname
         self.capabilities: Capabilities = NO_CAPABILITIES
@@ -81,8 +72,9 @@ class ClientConnection:
         self.half_close: bool = False
         self._clock: Final = clock
         self._limits: Final = limits if limits is not None else Limits()
-        self._session: Final = Session()  # moves on replies only
-        self._assumed: Session = Session()  # as if all that is outstanding succeeds
+        self.lmtp: Final = lmtp
+        self._session: Final = Session(lmtp=lmtp)  # moves on replies only
+        self._assumed: Session = Session(lmtp=lmtp)  # as if all that is outstanding succeeds
         self._lines: Final = LineReader()
         self._reader: ReplyReader = ReplyReader(self._limits.reply_lines, self._limits.reply)
         self._out: Final = Output()
@@ -96,6 +88,9 @@ class ClientConnection:
         self._early: bool = False  # the reply under way began when nobody had asked for anything
         self._encoder: DotEncoder = DotEncoder()
         self._lone_dot: bool = False
+        self._chunk_left: int = 0  # octets that the last BDAT announced and that were not given yet
+        self._accepted: int = 0  # recipients of the open transaction
+        self._due: int = 0  # replies for the end of a message that are still to come, the first among them
         self._request: Timer = Timer.GREETING
         self._flow: Flow | None = None
         self._handshake: bool = implicit_tls
@@ -136,12 +131,16 @@ class ClientConnection:
     @property
     def in_sync(self) -> bool:
         """Whether the next reply can only answer the next command."""
-        return self._closed is None and not self.outstanding and self._session.phase not in _NO_COMMANDS
+        if self._closed is not None or self.outstanding or self._chunk_left:
+            return False
+        return self._session.phase not in _NO_COMMANDS
 
     @property
     def can_send_body(self) -> bool:
-        """Whether a 354 has come and the message has not ended yet."""
-        return self._closed is None and self._session.phase is Phase.BODY and not self._asked
+        """Whether a 354 has come and the message has not ended yet, or octets of a chunk are missing."""
+        if self._closed is not None:
+            return False
+        return self._chunk_left > 0 or (self._session.phase is Phase.BODY and not self._asked)
 
     @property
     def deadline(self) -> float | None:
@@ -209,29 +208,41 @@ class ClientConnection:
         match item:
             case Body():
                 self._need_body()
-                self._out.put(self._encoder.encode(item.data))
+                self._out.put(self._encoded(item.data))
                 self._expect(Timer.BODY, self._limits.block_seconds)
             case EndOfMessage():
                 self._need_body()
+                if self._chunk_left:
+                    raise LocalProtocolError("a chunk ends by its size")
                 self._out.put(self._encoder.finish())
                 self._ask(item)
                 self._assumed.advance(Verb.END, Outcome.OK)
             case _:
                 self._check_order(item)
                 octets = self.check(item)
+                if isinstance(item, Bdat):
+                    self._chunk_left = item.size
                 if self._may_write():  # never while others wait: what keeps them keeps this one, too
                     self._out.put(octets)
                     self._ask(item)
                 else:
                     self._queued.append(item)
-                self._assumed.advance(item.verb, _hoped(item))
-                if isinstance(item, Ehlo | Helo):
+                advance(self._assumed, item, hoped(item))
+                if isinstance(item, Ehlo | Helo | Lhlo):
                     self._hellos += 1
         return True
 
     def close(self) -> None:
         """Ends the connection at once; what is queued is dropped. Saying QUIT first is polite, and yours to do."""
         self._end(ConnectionClosed(CloseReason.CLOSED))
+
+    def _encoded(self, data: bytes) -> bytes:
+        if not self._chunk_left:
+            return self._encoder.encode(data)
+        if len(data) > self._chunk_left:
+            raise LocalProtocolError(f"{len(data)} octets given, {self._chunk_left} are left of the chunk")
+        self._chunk_left -= len(data)
+        return data
 
     def _need_body(self) -> None:
         if not self.can_send_body:
@@ -240,28 +251,29 @@ class ClientConnection:
     def check(self, command: Command) -> bytes:
         """The line that `send` would write. Raises LocalProtocolError for what is not offered or cannot be spelled."""
         # A hello replaces what an older one offered (RFC 5321 section 4.1.4), so while one is due nothing is certain.
-        offered = NO_CAPABILITIES if self._hellos else self.capabilities
-        try:
-            if isinstance(command, Mail):
-                check_parameters(command.parameters, MAIL_PARAMETERS, offered)
-            elif isinstance(command, Rcpt):
-                check_parameters(command.parameters, RCPT_PARAMETERS, offered)
-        except GrammarError as error:
-            raise LocalProtocolError(f"{command.verb.name}: {error}") from None
-        return encode_command(command, self._limits.command_line)
+        require_offered(command, NO_CAPABILITIES if self._hellos else self.capabilities)
+        return encode_command(command, line_limit(command, self._limits))
 
     def _check_order(self, command: Command) -> None:
+        if self._chunk_left:
+            raise LocalProtocolError(f"{self._chunk_left} octets are missing of the chunk that was announced")
+        if any(question.verb in EXCHANGE for question in (*self._asked, *self._queued)):
+            raise LocalProtocolError("AUTH is not answered: what comes next may be a response, or a command")
+        if isinstance(command, StartTls | Auth | Bdat) and self._hellos:
+            raise LocalProtocolError(
+                f"what is offered is not known before the hello is answered, {command.verb.name} least of all"
+            )
         refusal = self._assumed.check(command.verb)
         if refusal is not None:
             raise LocalProtocolError(f"{command.verb.name} is out of order: {refusal}")
         if isinstance(command, Rset) and not self.in_sync:
             raise LocalProtocolError("RSET cannot tell its reply from those outstanding")
-        if isinstance(command, StartTls) and self._hellos:
-            raise LocalProtocolError("whether STARTTLS is offered is not known before the hello is answered")
+        if isinstance(command, Bdat) and not self._may_write():
+            raise LocalProtocolError("a chunk cannot wait for its turn: its octets follow at once")
 
     def _may_write(self) -> bool:
         """RFC 2920 section 3.1: only after PIPELINING, and never past a command that ends its group."""
-        return not self._asked or (self.capabilities.pipelining and not _ends_group(self._asked[-1]))
+        return not self._asked or (self.capabilities.pipelining and not ends_group(self._asked[-1]))
 
     def _ask(self, question: Question) -> None:
         self._asked.append(question)
@@ -293,7 +305,8 @@ class ClientConnection:
             self._unsent = 0
         octets = self._out.take()
         if not octets and self._request is Timer.BODY:
-            self._timers.stop(Timer.BODY)  # the block has left: the next one is for us to bring
+            self._expect_reply()  # the block has left: its chunk's reply is due, or the next block, which is for us
+            self._timers.run(self._request, self._clock())
         return octets
 
     def _step(self) -> Flow | None:
@@ -340,16 +353,25 @@ class ClientConnection:
         if self._early or len(self._asked) <= self._unsent:
             self._unasked(reply, outcome)
             return
-        question = self._asked.popleft()
-        success = _hoped(question)
-        if outcome not in (success, Outcome.FAIL, Outcome.CLOSE):
+        question = self._asked[0]
+        success = hoped(question)
+        if outcome not in possible(question):
             self._violate(Violation.UNEXPECTED_REPLY)
             return
-        if isinstance(question, Ehlo | Helo):
+        if self._chunk_left and len(self._asked) == 1 and outcome is success:
+            self._violate(Violation.UNSOLICITED_REPLY)  # a yes to octets that were not given yet
+            return
+        if self._is_one_of_many(question, outcome):
+            self._expect_reply()
+            self._events.append(ReplyReceived(question, reply))
+            return
+        self._asked.popleft()
+        if isinstance(question, Ehlo | Helo | Lhlo):
             self._hellos -= 1
-        self._expect_reply()
+        if self._request is not Timer.BODY:  # a block on its way out keeps the time it has
+            self._expect_reply()
         had_recipients = self._session.phase is Phase.RCPT
-        self._session.advance(question.verb, outcome)
+        advance(self._session, question, outcome)
         if self._lone_dot and isinstance(question, EndOfMessage):
             self._lone_dot = False
         elif question.verb is Verb.DATA and outcome is Outcome.MORE and not had_recipients:
@@ -360,17 +382,29 @@ class ClientConnection:
                 self._succeeded(question, reply)
         if outcome is Outcome.CLOSE:
             self._end(ConnectionClosed(CloseReason.GOING_AWAY, reply=reply))
-        elif outcome is Outcome.FAIL or self._session.phase is Phase.BODY:
+        elif outcome is not success or self._session.phase is Phase.BODY:
             self._assume()
         self._write_queued()
 
+    def _is_one_of_many(self, question: Question, outcome: Outcome) -> bool:
+        """LMTP answers the end of a message once for each accepted recipient: whether more are to come."""
+        if not self.lmtp or outcome is Outcome.CLOSE or not ends_message(self._session, question):
+            return False
+        self._due = (self._due or max(1, self._accepted)) - 1
+        return self._due > 0
+
     def _succeeded(self, question: Question, reply: Reply) -> None:
         match question:
-            case Ehlo() | Helo():
-                lines = reply.lines[1:] if isinstance(question, Ehlo) else ()
-                self.capabilities = Capabilities.parse(lines)
-                self._session.offers_tls = self._assumed.offers_tls = self.capabilities.starttls
+            case Ehlo() | Helo() | Lhlo():
+                lines = () if isinstance(question, Helo) else reply.lines[1:]
+                offered = self.capabilities = Capabilities.parse(lines)
+                for session in (self._session, self._assumed):
+                    session.announce(tls=offered.starttls, auth="AUTH" in offered, chunking=offered.chunking)
                 self._events.append(CapabilitiesChanged(self.capabilities))
+            case Mail():
+                self._accepted = 0
+            case Rcpt():
+                self._accepted += 1
             case _ if question.verb is Verb.DATA:
                 self._encoder = DotEncoder()
             case _ if question.verb is Verb.QUIT:
@@ -402,14 +436,14 @@ class ClientConnection:
     def _write_queued(self) -> None:
         while self._queued and self._may_write():
             command = self._queued.popleft()
-            self._out.put(encode_command(command, self._limits.command_line))
+            self._out.put(encode_command(command, line_limit(command, self._limits)))
             self._ask(command)
 
     def _assume(self) -> None:
         """Rebuilds what is assumed from what is known and what is outstanding."""
         self._assumed = self._session.copy()
         for question in (*self._asked, *self._queued):
-            self._assumed.advance(question.verb, _hoped(question))
+            advance(self._assumed, question, hoped(question))
 
     # Trouble, and time.
 
@@ -447,36 +481,12 @@ class ClientConnection:
         self._timers.stop(self._request)
         self._flow = None
         if self._asked:
-            wait = _wait(self._asked[0])
-            self._expect(_WAIT_TIMERS[wait], self._limits.wait_seconds(wait))
+            self._expect(*time_for(self._asked[0], self._limits))
+        else:
+            self._request = Timer.COMMAND
 
     def _wait(self, flow: Flow) -> Flow:
         if flow is not self._flow:
             self._flow = flow
             self._timers.run(self._request, self._clock())
         return flow
-
-
-def _hoped(question: Question) -> Outcome:
-    """What the table calls success."""
-    match question:
-        case Connected():
-            return Outcome.of(GREETING.code)
-        case EndOfMessage():
-            return Outcome.of(MESSAGE_ACCEPTED.code)
-        case _:
-            return Outcome.of(COMMANDS[question.verb].success.code)
-
-
-def _ends_group(question: Question) -> bool:
-    return isinstance(question, Connected | EndOfMessage) or COMMANDS[question.verb].ends_group
-
-
-def _wait(question: Question) -> Wait:
-    match question:
-        case Connected():
-            return Wait.GREETING
-        case EndOfMessage():
-            return Wait.END
-        case _:
-            return COMMANDS[question.verb].wait

@@ -1,4 +1,4 @@
-"""The command vocabulary: one dataclass and one row in COMMANDS for each verb.
+"""The command vocabulary: one dataclass for each verb.
 
 A command is the same object on both sides of the wire: the one that sends it makes it, the other gets it as an
 event. `raw` is what the receiver saw, without the line ending, and takes no part in comparisons.
@@ -6,25 +6,13 @@ event. `raw` is what the receiver saw, without the line ending, and takes no par
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, final
+from typing import ClassVar, Final, TypeAlias, final
 
-from smtpstate._address import (
-    ForwardPath,
-    Mailbox,
-    ReversePath,
-    parse_domain_or_literal,
-    parse_forward_path,
-    parse_reverse_path,
-)
-from smtpstate._errors import Fault, GrammarError, LocalProtocolError
-from smtpstate._params import BodyType, Parameters, split_parameters
-from smtpstate._replies import Reply
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from smtpstate._address import ForwardPath, Mailbox, ReversePath
+from smtpstate._errors import GrammarError, LocalProtocolError
+from smtpstate._params import BodyType, Parameters
 
 
 class Verb(IntEnum):
@@ -45,6 +33,11 @@ class Verb(IntEnum):
     VRFY = 12
     EXPN = 13
     HELP = 14
+    LHLO = 15
+    AUTH = 16
+    RESPONSE = 17  # a line of the exchange that AUTH began
+    BDAT = 18
+    CHUNK = 19  # the end of a chunk that is not the last
 
 
 class Wait(Enum):
@@ -81,11 +74,70 @@ class Helo:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Lhlo:
+    """LHLO, LMTP's EHLO. RFC 2033 section 4.1."""
+
+    verb: ClassVar[Verb] = Verb.LHLO
+    domain: str
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """AUTH: begins an exchange. RFC 4954 section 4.
+
+    `mechanism` is in upper case. `initial_response` is decoded; None where none was given, b"" where it was empty.
+    """
+
+    verb: ClassVar[Verb] = Verb.AUTH
+    mechanism: str
+    initial_response: bytes | None = field(default=None, repr=False)
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class AuthResponse:
+    """The answer to a challenge, decoded. RFC 4954 section 4."""
+
+    verb: ClassVar[Verb] = Verb.RESPONSE
+    data: bytes = field(repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class AuthCancel:
+    """A lone "*": the exchange is called off. RFC 4954 section 4."""
+
+    verb: ClassVar[Verb] = Verb.RESPONSE
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Bdat:
+    """BDAT: `size` octets of the message follow; with `last` they are its end. RFC 3030 section 2."""
+
+    verb: ClassVar[Verb] = Verb.BDAT
+    size: int
+    last: bool = False
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class StartTls:
     """STARTTLS. RFC 3207 section 4."""
 
     verb: ClassVar[Verb] = Verb.STARTTLS
     raw: bytes = field(default=_raw, compare=False, repr=False)
+
+
+def _mailbox(address: str) -> Mailbox:
+    try:
+        return Mailbox.parse(address)
+    except GrammarError:
+        raise LocalProtocolError(f"not a mailbox: {address!r}") from None
 
 
 @final
@@ -223,225 +275,22 @@ class EndOfMessage:
     anomalies: frozenset[Enum] = field(default=frozenset(), compare=False)
 
 
-Command: TypeAlias = Ehlo | Helo | StartTls | Mail | Rcpt | Data | Rset | Noop | Quit | Vrfy | Expn | Help
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What there is to know about a verb.
-
-    `success` is what `accept()` says, or what the core says by itself. `silence` is the verdict when nobody gives
-    one; None where none is owed. `ends_group` marks the verbs after which a pipelining sender has to wait (RFC 2920
-    section 3.1). `junk` marks those that bring no mail nearer. `bad_address` is what a malformed path or domain earns
-    where it is not the usual.
-    """
-
-    parse: Callable[[str, bytes], Command]
-    success: Reply
-    silence: Reply | None = None
-    ends_group: bool = True
-    wait: Wait = Wait.COMMAND
-    junk: bool = False
-    bad_address: Reply | None = None
-
-
-def _mailbox(address: str) -> Mailbox:
-    try:
-        return Mailbox.parse(address)
-    except GrammarError:
-        raise LocalProtocolError(f"not a mailbox: {address!r}") from None
-
-
-def _bare(make: Callable[[bytes], Command]) -> Callable[[str, bytes], Command]:
-    """A verb without an argument; white space before the line ending is tolerated (section 4.1.1)."""
-
-    def parse(argument: str, raw: bytes) -> Command:
-        if argument.strip(" \t"):
-            raise GrammarError(Fault.ARGUMENT)
-        return make(raw)
-
-    return parse
-
-
-def _hello(make: Callable[[str, bytes], Command]) -> Callable[[str, bytes], Command]:
-    """ehlo = "EHLO" SP ( Domain / address-literal ) CRLF. Literals are tolerated in HELO too: such clients exist."""
-
-    def parse(argument: str, raw: bytes) -> Command:
-        return make(parse_domain_or_literal(argument.strip(" \t")), raw)
-
-    return parse
-
-
-def _string(make: Callable[[str, bytes], Command], *, required: bool) -> Callable[[str, bytes], Command]:
-    def parse(argument: str, raw: bytes) -> Command:
-        text = argument.strip(" \t")
-        if required and not text:
-            raise GrammarError(Fault.ARGUMENT)
-        return make(text, raw)
-
-    return parse
-
-
-# mail = "MAIL FROM:" Reverse-path [SP Mail-parameters] CRLF; rcpt likewise with "TO:". Nothing may stand between
-# the colon and the path, yet Outlook and others put a space there, so one is tolerated.
-_FROM: Final = re.compile(r"FROM: ?(?=<)", re.IGNORECASE)
-_TO: Final = re.compile(r"TO: ?(?=<)", re.IGNORECASE)
-
-
-def _parse_mail(argument: str, raw: bytes) -> Command:
-    match = _FROM.match(argument)
-    if match is None:
-        raise GrammarError(Fault.ARGUMENT)
-    path, rest = parse_reverse_path(argument[match.end() :])
-    return Mail(path, split_parameters(rest), raw)
-
-
-def _parse_rcpt(argument: str, raw: bytes) -> Command:
-    match = _TO.match(argument)
-    if match is None:
-        raise GrammarError(Fault.ARGUMENT)
-    path, rest = parse_forward_path(argument[match.end() :])
-    return Rcpt(path, split_parameters(rest), raw)
-
-
-_HELLO_OK: Final = Reply(250)
-_BAD_HELLO: Final = Reply(501, "A domain or an address literal is needed", enhanced="5.5.4")
-_SENDER_OK: Final = Reply(250, "Sender accepted", enhanced="2.1.0")
-_SEND_BODY: Final = Reply(354, "End the message with <CRLF>.<CRLF>")
-
-COMMANDS: Final[dict[Verb, Row]] = {
-    Verb.EHLO: Row(_hello(Ehlo), _HELLO_OK, _HELLO_OK, junk=True, bad_address=_BAD_HELLO),
-    Verb.HELO: Row(_hello(Helo), _HELLO_OK, _HELLO_OK, junk=True, bad_address=_BAD_HELLO),
-    Verb.STARTTLS: Row(_bare(StartTls), Reply(220, "Begin TLS", enhanced="2.0.0")),
-    Verb.MAIL: Row(
-        _parse_mail,
-        _SENDER_OK,
-        _SENDER_OK,
-        ends_group=False,
-        bad_address=Reply(501, "Malformed sender address", enhanced="5.1.7"),
-    ),
-    Verb.RCPT: Row(
-        _parse_rcpt,
-        Reply(250, "Recipient accepted", enhanced="2.1.5"),
-        Reply(550, "Recipient not accepted", enhanced="5.7.1"),
-        ends_group=False,
-    ),
-    Verb.DATA: Row(_bare(Data), _SEND_BODY, _SEND_BODY, wait=Wait.DATA),
-    Verb.RSET: Row(_bare(Rset), Reply(250, "Reset", enhanced="2.0.0"), ends_group=False, junk=True),
-    Verb.NOOP: Row(_string(Noop, required=False), Reply(250, "OK", enhanced="2.0.0"), junk=True),
-    Verb.QUIT: Row(_bare(Quit), Reply(221, "Bye", enhanced="2.0.0")),
-    Verb.VRFY: Row(
-        _string(Vrfy, required=True),
-        Reply(252, "Send some mail, and it will be tried", enhanced="2.5.2"),
-        Reply(252, "Send some mail, and it will be tried", enhanced="2.5.2"),
-        junk=True,
-    ),
-    Verb.EXPN: Row(
-        _string(Expn, required=True),
-        Reply(250, "OK", enhanced="2.0.0"),
-        Reply(502, "EXPN is not available", enhanced="5.5.1"),
-        junk=True,
-    ),
-    Verb.HELP: Row(
-        _string(Help, required=False), Reply(214, "RFC 5321 has all the help there is", enhanced="2.0.0"), junk=True
-    ),
-}
-
-# What is answered although nobody asked for it in words. A message that nobody took is not ours: 451.
-GREETING: Final = Reply(220)
-MESSAGE_ACCEPTED: Final = Reply(250, "Message accepted", enhanced="2.0.0")
-LOCAL_ERROR: Final = Reply(451, "Local error in processing", enhanced="4.3.0")
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What can be said to a verb that is owed a verdict: yes, and what silence means."""
-
-    success: Reply
-    silence: Reply
-
-
-VERDICTS: Final[dict[Verb, Verdict]] = {
-    Verb.CONNECT: Verdict(GREETING, GREETING),
-    Verb.END: Verdict(MESSAGE_ACCEPTED, LOCAL_ERROR),
-    **{verb: Verdict(row.success, row.silence) for verb, row in COMMANDS.items() if row.silence is not None},
-}
-
-_VERBS: Final[dict[str, Verb]] = {verb.name: verb for verb in COMMANDS}
-# Verbs that RFCs define and no configuration here enables: known, so 502 and not 500 (section 4.2.4).
-NOT_IMPLEMENTED: Final = frozenset(
-    {"ATRN", "AUTH", "BDAT", "BURL", "ETRN", "LHLO", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD"}
+Command: TypeAlias = (
+    Ehlo
+    | Helo
+    | Lhlo
+    | StartTls
+    | Auth
+    | AuthResponse
+    | AuthCancel
+    | Mail
+    | Rcpt
+    | Data
+    | Bdat
+    | Rset
+    | Noop
+    | Quit
+    | Vrfy
+    | Expn
+    | Help
 )
-
-# Syntax faults and what they earn. What a malformed address earns may stand in a row.
-FAULT_REPLIES: Final[dict[Fault, Reply]] = {
-    Fault.SYNTAX: Reply(500, "Syntax error", enhanced="5.5.2"),
-    Fault.VERB_UNKNOWN: Reply(500, "Command not recognised", enhanced="5.5.2"),
-    Fault.VERB_NOT_IMPLEMENTED: Reply(502, "Command not implemented", enhanced="5.5.1"),
-    Fault.ARGUMENT: Reply(501, "Syntax error in the argument", enhanced="5.5.4"),
-    Fault.ADDRESS: Reply(501, "Malformed address", enhanced="5.1.3"),
-    Fault.PARAMETER_SYNTAX: Reply(501, "Syntax error in the parameters", enhanced="5.5.4"),
-    Fault.PARAMETER_VALUE: Reply(501, "Parameter value not understood", enhanced="5.5.4"),
-    Fault.PARAMETER_UNKNOWN: Reply(555, "Parameter not recognised or not offered", enhanced="5.5.4"),
-}
-
-# VCHAR, SP and HT: nothing else may stand in a command line (section 4.1.2; NUL, stray CR and 8-bit octets never).
-_CLEAN: Final = re.compile(rb"[\t\x20-\x7e]*")
-
-
-def find_verb(line: bytes) -> Verb:
-    """The verb that `line`, without its ending, begins with. Raises GrammarError."""
-    # Upper case is made of octets: latin-1 text has letters of which upper() makes others.
-    word = line.split(b" ", 1)[0].rstrip(b"\t").upper().decode("latin-1")
-    verb = _VERBS.get(word)
-    if verb is None:
-        raise GrammarError(Fault.VERB_NOT_IMPLEMENTED if word in NOT_IMPLEMENTED else Fault.VERB_UNKNOWN)
-    return verb
-
-
-def parse_command(verb: Verb, line: bytes) -> Command:
-    """The command in `line`, which begins with `verb`. Raises GrammarError."""
-    if _CLEAN.fullmatch(line) is None:
-        raise GrammarError(Fault.SYNTAX)
-    return COMMANDS[verb].parse(line[len(verb.name) + 1 :].decode("ascii"), line)
-
-
-def fault_reply(verb: Verb | None, fault: Fault) -> Reply:
-    """The reply that a syntax fault has earned."""
-    row = None if verb is None else COMMANDS[verb]
-    if fault is Fault.ADDRESS and row is not None and row.bad_address is not None:
-        return row.bad_address
-    return FAULT_REPLIES[fault]
-
-
-def _parameters(parameters: Parameters) -> str:
-    return "".join(f" {keyword}" if value is None else f" {keyword}={value}" for keyword, value in parameters)
-
-
-def encode_command(command: Command, limit: int) -> bytes:
-    """The line for `command`, its CRLF included, `limit` octets at most.
-
-    Whatever could not be read back as the same command is not sent: LocalProtocolError.
-    """
-    match command:
-        case Ehlo(domain) | Helo(domain):
-            argument = " " + domain
-        case Mail(path, parameters):
-            argument = f" FROM:<{path}>{_parameters(parameters)}"
-        case Rcpt(path, parameters):
-            argument = f" TO:<{path}>{_parameters(parameters)}"
-        case Noop(text) | Vrfy(text) | Expn(text) | Help(text):
-            argument = f" {text}" if text else ""
-        case _:
-            argument = ""
-    try:
-        line = (command.verb.name + argument).encode("ascii")
-        same = parse_command(command.verb, line) == command
-    except (UnicodeEncodeError, GrammarError):
-        same = False
-        line = b""
-    if not same or len(line) + 2 > limit:
-        raise LocalProtocolError(f"this {command.verb.name} cannot be sent: {command!r}")
-    return line + b"\r\n"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final, final
 
 from smtpstate._address import parse_domain_or_literal
 from smtpstate._budget import Limits
 from smtpstate._capabilities import Capabilities
-from smtpstate._commands import VERDICTS, Mail, Rcpt, Verb
+from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._replies import Reply
+from smtpstate._state import HELLOS, Session
+from smtpstate._syntax import VERDICTS
 
 SHUTTING_DOWN: Final = Reply(421, "Service shutting down", enhanced="4.3.2")
 TIMED_OUT: Final = Reply(421, "Timeout exceeded", enhanced="4.4.2")
@@ -18,14 +21,20 @@ HANDLER_TIMED_OUT: Final = Reply(421, "Local error in processing", enhanced="4.3
 TOO_MANY_ERRORS: Final = Reply(421, "Too many errors", enhanced="4.7.0")
 TOO_MUCH_JUNK: Final = Reply(421, "Too many commands without a message", enhanced="4.7.0")
 LINE_TOO_LONG: Final = Reply(500, "Line too long", enhanced="5.5.2")
+AUTH_LINE_TOO_LONG: Final = Reply(500, "Authentication exchange line too long", enhanced="5.5.6")
 EARLY_PLAINTEXT: Final = Reply(554, "Nothing may follow STARTTLS before the handshake", enhanced="5.5.0")
+TOO_MANY_AUTH_FAILURES: Final = Reply(421, "Too many failed attempts", enhanced="4.7.0")
+UNKNOWN_MECHANISM: Final = Reply(504, "Mechanism not offered", enhanced="5.5.4")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "Too many recipients", enhanced="4.5.3")
 MESSAGE_TOO_LARGE: Final = Reply(552, "Message exceeds the size limit", enhanced="5.3.4")
 
 # RFC 2034 section 4: no enhanced code in the greeting or in the answer to a hello.
-_PLAIN_REPLIES: Final = frozenset({Verb.CONNECT, Verb.EHLO, Verb.HELO})
+_PLAIN_REPLIES: Final = frozenset({Verb.CONNECT, *HELLOS})
 
-OFFERS: Final = frozenset({"PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "SIZE"})
+# sasl-mech (RFC 4422 section 3.1).
+_MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")
+
+OFFERS: Final = frozenset({"PIPELINING", "8BITMIME", "CHUNKING", "ENHANCEDSTATUSCODES", "SIZE"})
 
 
 @final
@@ -35,7 +44,9 @@ class ServerConfig:
 
     `hostname` is a domain or an address literal. `offers` are EHLO keywords, of those in OFFERS; `starttls` says that
     STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and `asks_expn` the application answers these.
-    Raises LocalProtocolError for a name that cannot be said and an offer that would not be kept.
+    `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper case; they are offered inside TLS only,
+    unless `auth_in_clear`. `requires_tls` and `requires_auth` are for submission: 530 until it is so (RFC 6409 section
+    4.3). Raises LocalProtocolError for a name that cannot be said and an offer that would not be kept.
     """
 
     hostname: str
@@ -44,12 +55,19 @@ class ServerConfig:
     offers: frozenset[str] = OFFERS
     asks_vrfy: bool = False
     asks_expn: bool = False
+    lmtp: bool = False
+    mechanisms: tuple[str, ...] = ()
+    auth_in_clear: bool = False
+    requires_tls: bool = False
+    requires_auth: bool = False
 
     def __post_init__(self) -> None:
         try:
             parse_domain_or_literal(self.hostname)
         except GrammarError:
             raise LocalProtocolError(f"neither a domain nor an address literal: {self.hostname!r}") from None
+        if not all(_MECHANISM.fullmatch(mechanism) for mechanism in self.mechanisms):
+            raise LocalProtocolError(f"not names of mechanisms: {', '.join(self.mechanisms)}")
         if not self.offers <= OFFERS:
             raise LocalProtocolError(f"not implemented: {', '.join(sorted(self.offers - OFFERS))}")
 
@@ -63,14 +81,32 @@ class ServerConfig:
             case _:
                 return verb in VERDICTS
 
+    def session(self) -> Session:
+        """A session that begins."""
+        return Session(lmtp=self.lmtp, needs_tls=self.requires_tls, needs_auth=self.requires_auth)
+
+    def offers_tls(self, *, secure: bool) -> bool:
+        """Whether a hello announces STARTTLS: not where TLS is active already (RFC 3207 section 4.2)."""
+        return self.starttls and not secure
+
+    def offers_auth(self, *, secure: bool) -> bool:
+        """Whether a hello announces AUTH: in clear only where that was asked for (RFC 4954 section 4)."""
+        return bool(self.mechanisms) and (secure or self.auth_in_clear)
+
     def capabilities(self, *, secure: bool) -> Capabilities:
-        """What EHLO announces; STARTTLS only where TLS is not active yet (RFC 3207 section 4.2)."""
+        """What a hello announces."""
         keywords: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(self.offers), ())
         if "SIZE" in keywords:
             keywords["SIZE"] = (str(self.limits.message),)
-        if self.starttls and not secure:
+        if self.offers_tls(secure=secure):
             keywords["STARTTLS"] = ()
+        if self.offers_auth(secure=secure):
+            keywords["AUTH"] = self.mechanisms
         return Capabilities(keywords)
+
+    @property
+    def _protocol(self) -> str:
+        return " LMTP" if self.lmtp else " ESMTP"
 
     def encode(self, verb: Verb, reply: Reply, *, secure: bool) -> bytes:
         """The octets that answer `verb` with `reply`.
@@ -81,8 +117,8 @@ class ServerConfig:
         if verb not in _PLAIN_REPLIES:
             return reply.encode(enhanced="ENHANCEDSTATUSCODES" in self.offers)
         if reply.code // 100 == 2:
-            first = self.hostname + (" ESMTP" if verb is Verb.CONNECT else "")
-            offers = self.capabilities(secure=secure).format() if verb is Verb.EHLO else ()
+            first = self.hostname + (self._protocol if verb is Verb.CONNECT else "")
+            offers = self.capabilities(secure=secure).format() if verb in HELLOS and verb is not Verb.HELO else ()
             reply = Reply(reply.code, " ".join((first, *reply.lines)).rstrip(" "), *offers)
         return reply.encode(enhanced=False)
 
@@ -98,3 +134,7 @@ class Transaction:
     def is_full(self, limit: int) -> bool:
         """Whether it has `limit` recipients."""
         return len(self.recipients) >= limit
+
+    def plus(self, recipient: Rcpt) -> Transaction:
+        """The same with one recipient more."""
+        return Transaction(self.mail, (*self.recipients, recipient))

@@ -2,12 +2,12 @@
 
 A procedure is a generator. What it yields says what it wants from whoever drives it: `Wants.EVENT`, the next event
 of the connection (the driver moves bytes until there is one, or until the connection has nothing outstanding and
-answers NEED_COMMAND), or `Wants.CHUNK`, the next piece of the body (b"" at its end). The driver sends it back in. What
-the procedure returns is the result.
+answers NEED_COMMAND); `Wants.CHUNK`, the next piece of the body (b"" at its end); or a `Work`, what its `run()`
+returns, which may take its time. The driver sends it back in. What the procedure returns is the result.
 
     wanted = next(procedure)
     while True:
-        wanted = procedure.send(event or chunk)      # StopIteration.value is the result
+        wanted = procedure.send(event, chunk or work)      # StopIteration.value is the result
 """
 
 from __future__ import annotations
@@ -15,9 +15,24 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, final
 
-from smtpstate._commands import Data, Ehlo, EndOfMessage, Helo, Mail, Quit, Rcpt, Rset, StartTls, Verb
+from smtpstate._commands import (
+    Bdat,
+    Command,
+    Data,
+    Ehlo,
+    EndOfMessage,
+    Helo,
+    Lhlo,
+    Mail,
+    Quit,
+    Rcpt,
+    Rset,
+    StartTls,
+    Verb,
+)
+from smtpstate._dot import NewlineNormalizer
 from smtpstate._errors import LocalProtocolError, SMTPStateError
 from smtpstate._events import (
     Body,
@@ -44,7 +59,13 @@ class Wants(Enum):
     CHUNK = "the next piece of the body"
 
 
-Procedure: TypeAlias = Generator[Wants, "ClientEvent | Flow | bytes", _T]
+class Work(Protocol):
+    """Something that keeps a processor busy: call `run()` where that does not matter, in a bounded worker."""
+
+    def run(self) -> bytes: ...
+
+
+Procedure: TypeAlias = Generator[Wants | Work, "ClientEvent | Flow | bytes", _T]
 
 
 class TlsMode(StrEnum):
@@ -137,14 +158,19 @@ class Delivery:
 class Envelope:
     """Who sends to whom, and what must be known of the body before MAIL.
 
-    `size` is an estimate in octets or None; `eight_bit` says that the body has octets above 127.
+    `size` is an estimate in octets or None; `eight_bit` says that the body has octets above 127. `chunked` sends it by
+    BDAT where the server offers CHUNKING (RFC 3030), and by DATA elsewhere.
     """
 
     sender: str
     recipients: tuple[str, ...]
     size: int | None = None
     eight_bit: bool = False
+    chunked: bool = False
 
+
+# Phases that a transaction which went wrong can leave behind.
+_HALF_DONE = frozenset({Phase.MAIL, Phase.RCPT, Phase.CHUNKED, Phase.DEAD})
 
 NO_EIGHT_BIT = Reply(554, "The message has 8-bit octets and the server does not offer 8BITMIME", enhanced="5.6.3")
 
@@ -153,7 +179,7 @@ NO_EIGHT_BIT = Reply(554, "The message has 8-bit octets and the server does not 
 _NO_RECIPIENTS = Reply(554, "No valid recipients", enhanced="5.5.1")
 
 
-def _next_reply(verb: Verb) -> Procedure[ReplyReceived | ConnectionClosed]:
+def next_reply(verb: Verb) -> Procedure[ReplyReceived | ConnectionClosed]:
     """Waits for the reply to `verb`, or for the end of the connection. Replies to what was asked before pass by."""
     while True:
         event = yield Wants.EVENT
@@ -164,21 +190,22 @@ def _next_reply(verb: Verb) -> Procedure[ReplyReceived | ConnectionClosed]:
 
 
 def _answer(verb: Verb) -> Procedure[Reply]:
-    event = yield from _next_reply(verb)
+    event = yield from next_reply(verb)
     if isinstance(event, ConnectionClosed):
         raise ConnectionBroken(event)
     return event.reply
 
 
-def _ask(client: ClientConnection, command: Ehlo | Helo | StartTls | Quit | Rset) -> Procedure[Reply]:
-    """Sends one command and waits for its answer. Raises ConnectionBroken."""
+def ask(client: ClientConnection, command: Command) -> Procedure[Reply]:
+    """Sends one command and waits for its answer. Raises ConnectionBroken, and what `send` raises."""
     client.send(command)
     return (yield from _answer(command.verb))
 
 
 def open_session(client: ClientConnection, tls: TlsMode) -> Procedure[None]:
-    """Greeting, EHLO (HELO if it is refused), and STARTTLS with another EHLO where `tls` asks for it.
+    """Greeting, hello, and STARTTLS with another hello where `tls` asks for it.
 
+    The hello is EHLO, HELO if that is refused and clear text would do; in LMTP it is LHLO.
     Where TLS is required nothing but EHLO and STARTTLS goes out in clear, not even HELO.
 
     Raises SessionRefused, TlsUnavailable or ConnectionBroken.
@@ -195,7 +222,7 @@ def open_session(client: ClientConnection, tls: TlsMode) -> Procedure[None]:
         if tls is TlsMode.REQUIRED:
             raise TlsUnavailable("TLS is required, and the server does not offer STARTTLS")
         return
-    reply = yield from _ask(client, StartTls())
+    reply = yield from ask(client, StartTls())
     if Outcome.of(reply.code) is not Outcome.OK:
         if tls is TlsMode.REQUIRED:
             raise TlsUnavailable(f"TLS is required, and the server refused STARTTLS: {reply}")
@@ -208,17 +235,21 @@ def open_session(client: ClientConnection, tls: TlsMode) -> Procedure[None]:
 
 
 def _hello(client: ClientConnection, tls: TlsMode) -> Procedure[None]:
-    reply = yield from _ask(client, Ehlo(client.hostname))
-    if reply.code // 100 == 5 and client.closed is None:  # RFC 5321 section 3.2: some know HELO only
+    if client.lmtp:  # RFC 2033 section 4.1 knows no other
+        reply = yield from ask(client, Lhlo(client.hostname))
+    else:
+        reply = yield from ask(client, Ehlo(client.hostname))
+    # RFC 5321 section 3.2: some know HELO only.
+    if reply.code // 100 == 5 and client.closed is None and not client.lmtp:
         if tls is TlsMode.REQUIRED and client.tls is None:  # nothing is offered to HELO, TLS least of all
             raise TlsUnavailable(f"TLS is required, and the server refused EHLO: {reply}")
-        reply = yield from _ask(client, Helo(client.hostname))
+        reply = yield from ask(client, Helo(client.hostname))
     if Outcome.of(reply.code) is not Outcome.OK:
         raise SessionRefused(reply)
 
 
 def send_message(client: ClientConnection, envelope: Envelope) -> Procedure[Delivery]:
-    """One message: MAIL, every RCPT, DATA, the body, the dot. Pipelined where the server allows it (RFC 2920).
+    """One message: MAIL, every RCPT, the body as DATA or in chunks. Pipelined where the server allows it (RFC 2920).
 
     Refusals of one recipient do not touch the others. Never raises for what the server does; the `Delivery` says it.
     Raises LocalProtocolError, before anything is sent, when there is no recipient, an address cannot be spelled, or
@@ -232,40 +263,48 @@ class _Message:
     def __init__(self, client: ClientConnection, envelope: Envelope) -> None:
         self.client = client
         self.envelope = envelope
+        self.chunked: bool = envelope.chunked and client.capabilities.chunking
         self.mail: Reply | None = None
         self.rcpts: list[Reply] = []  # in the order of the recipients
+        self.verdict: Reply | None = None  # what decides for all that were accepted
+        self.finals: list[Reply] = []  # LMTP's: one for each that was accepted, in order
 
     def run(self) -> Procedure[Delivery]:
         client = self.client
         if self.envelope.eight_bit and not client.capabilities.eight_bit_mime:
-            return self.refused(NO_EIGHT_BIT)
+            return Delivery(tuple(RecipientResult(a, Result.REFUSED, NO_EIGHT_BIT) for a in self.envelope.recipients))
         commands = self.commands()
         pipelining = client.capabilities.pipelining
         if pipelining:
             for command in commands:
                 client.send(command)
-        data_reply: Reply | None = None
         for command in commands:
             if not pipelining:
                 if self.is_hopeless(command):
                     break
                 client.send(command)
-            event = yield from _next_reply(command.verb)
+            event = yield from next_reply(command.verb)
             if isinstance(event, ConnectionClosed):
-                return self.lost(event)
+                return self.judged(Result.RETRY)
             match event.to:
                 case Mail():
                     self.mail = event.reply
                 case Rcpt():
                     self.rcpts.append(event.reply)
+                case _ if Outcome.of(event.reply.code) is Outcome.MORE:
+                    pass  # the body decides
                 case _:
-                    data_reply = event.reply
-        if client.can_send_body:
-            return (yield from self.body())
-        while client.outstanding:  # the lone dot of a message without recipients
-            yield Wants.EVENT
+                    self.verdict = event.reply
+        if self.chunked and self.anybody and _is_yes(self.mail):
+            undecided = yield from self.chunks()
+        elif client.can_send_body:
+            undecided = yield from self.body()
+        else:
+            undecided = Result.RETRY
+            while client.outstanding:  # the lone dot of a message without recipients
+                yield Wants.EVENT
         yield from self.reset()
-        return self.settled(data_reply)
+        return self.judged(undecided)
 
     def commands(self) -> list[Mail | Rcpt | Data]:
         """The whole transaction up to its body. Raises LocalProtocolError before anything is sent."""
@@ -276,10 +315,15 @@ class _Message:
         body = BodyType.EIGHTBITMIME if envelope.eight_bit else None
         commands: list[Mail | Rcpt | Data] = [Mail.of(envelope.sender, size=size, body=body)]
         commands.extend(Rcpt.of(address) for address in envelope.recipients)
-        commands.append(Data())
+        if not self.chunked:
+            commands.append(Data())
         for command in commands:
             client.check(command)
         return commands
+
+    @property
+    def anybody(self) -> bool:
+        return any(_is_yes(reply) for reply in self.rcpts)
 
     def is_hopeless(self, command: Mail | Rcpt | Data) -> bool:
         """In lock-step we know better than to go on: MAIL was refused, or nobody is left for DATA."""
@@ -289,9 +333,10 @@ class _Message:
             case Rcpt():
                 return not _is_yes(self.mail)
             case _:
-                return not any(_is_yes(reply) for reply in self.rcpts)
+                return not self.anybody
 
-    def body(self) -> Procedure[Delivery]:
+    def body(self) -> Procedure[Result]:
+        """The body after a 354, and what decides; what is undecided after that is returned."""
         client = self.client
         dotted = False
         while client.can_send_body:
@@ -302,46 +347,83 @@ class _Message:
             elif client.send(Body(chunk)):
                 event = yield Wants.EVENT  # lets it leave, and looks whether the server has had enough
                 if isinstance(event, ReplyReceived):
-                    return self.settled(event.reply)
-        event = yield from _next_reply(Verb.END)
-        if isinstance(event, ReplyReceived):
-            return self.settled(event.reply)
-        return self.lost(event, Result.UNKNOWN if dotted else Result.RETRY)
+                    self.verdict = event.reply
+                    return Result.RETRY
+        yield from self.end(Verb.END)
+        return Result.UNKNOWN if dotted else Result.RETRY
+
+    def chunks(self) -> Procedure[Result]:
+        """The body by BDAT, a piece a chunk; the next one leaves when the last was taken (RFC 3030 section 2)."""
+        newlines = NewlineNormalizer()
+        held, end = b"", b"\r\n"  # the last piece waits for LAST; how the content ends
+        while self.client.closed is None:
+            piece = yield Wants.CHUNK
+            assert isinstance(piece, bytes)
+            if not piece:
+                last = held if end == b"\r\n" else held + b"\r\n"  # as the lone dot would have made it
+                if not self.chunk(last, last=True):
+                    break
+                yield from self.end(Verb.BDAT)
+                return Result.UNKNOWN
+            if held:
+                self.chunk(held, last=False)
+                event = yield from next_reply(Verb.BDAT)
+                if isinstance(event, ConnectionClosed):
+                    break
+                if not _is_yes(event.reply):
+                    self.verdict = event.reply
+                    break
+            held = newlines.normalize(piece)
+            end = held[-2:] or end
+        return Result.RETRY
+
+    def chunk(self, octets: bytes, *, last: bool) -> bool:
+        return self.client.send(Bdat(len(octets), last)) and (not octets or self.client.send(Body(octets)))
+
+    def end(self, verb: Verb) -> Procedure[None]:
+        """The reply to the end of the message; in LMTP those for all that were accepted (RFC 2033 section 4.2)."""
+        due = sum(_is_yes(reply) for reply in self.rcpts) if self.client.lmtp else 1
+        while len(self.finals) < due:
+            event = yield from next_reply(verb)
+            if isinstance(event, ConnectionClosed):
+                if event.reply is not None and Outcome.of(event.reply.code) is Outcome.FAIL:
+                    self.verdict = event.reply  # it came before the dot left: the message was refused, for everybody
+                return
+            self.finals.append(event.reply)
 
     def reset(self) -> Procedure[None]:
         """Leaves no half transaction behind on a connection that may be used again."""
-        if self.client.phase in (Phase.MAIL, Phase.RCPT):
+        if self.client.in_sync and self.client.phase in _HALF_DONE:
             try:
-                yield from _ask(self.client, Rset())
+                yield from ask(self.client, Rset())
             except ConnectionBroken:
                 return
 
     # What became of it.
 
-    def refused(self, reply: Reply) -> Delivery:
-        return Delivery(tuple(RecipientResult(a, _result(reply), reply) for a in self.envelope.recipients))
-
-    def settled(self, final_reply: Reply | None) -> Delivery:
-        """The final reply decides for the recipients that were accepted, their own reply for the others."""
-        return self.judged(Result.RETRY, final_reply, self.client.closed)
-
-    def lost(self, closed: ConnectionClosed, outcome: Result = Result.RETRY) -> Delivery:
-        """The connection went: recipients with a refusal keep it, the others get `outcome`."""
-        return self.judged(outcome, None, closed)
-
-    def judged(self, undecided: Result, final_reply: Reply | None, closed: ConnectionClosed | None) -> Delivery:
+    def judged(self, undecided: Result) -> Delivery:
+        """A refusal of MAIL or of a recipient stands; the others are decided by the end, or are `undecided`."""
+        closed = self.client.closed
+        finals = iter(self.finals)
         results: list[RecipientResult] = []
         for index, address in enumerate(self.envelope.recipients):
-            own = self.rcpts[index] if index < len(self.rcpts) else None
-            if self.mail is not None and not _is_yes(self.mail):
-                own = self.mail
-            if own is None or _is_yes(own):
-                own = final_reply
-            if own is not None:
-                results.append(RecipientResult(address, _result(own), own))
+            reply = self.mail
+            if reply is None or _is_yes(reply):
+                reply = self.rcpts[index] if index < len(self.rcpts) else None
+            if reply is None or _is_yes(reply):
+                reply = self.verdict or self.final(finals, accepted=reply is not None)
+            if reply is not None:
+                results.append(RecipientResult(address, _result(reply), reply))
             else:
-                results.append(RecipientResult(address, undecided, None if closed is None else closed.reply))
+                told = None if closed is None or undecided is Result.UNKNOWN else closed.reply
+                results.append(RecipientResult(address, undecided, told))
         return Delivery(tuple(results), closed)
+
+    def final(self, finals: Iterator[Reply], *, accepted: bool) -> Reply | None:
+        """The reply to the end of the message that is this recipient's."""
+        if not accepted or not self.finals:
+            return None
+        return next(finals, None) if self.client.lmtp else self.finals[0]
 
 
 def _is_yes(reply: Reply | None) -> bool:
@@ -356,7 +438,7 @@ def quit_session(client: ClientConnection) -> Procedure[None]:
     """QUIT, as a courtesy, and the end: nothing that happens here changes what became of a message."""
     if client.in_sync:
         client.send(Quit())
-        yield from _next_reply(Verb.QUIT)
+        yield from next_reply(Verb.QUIT)
     client.close()
 
 

@@ -22,6 +22,39 @@ class Anomaly(Enum):
 
 
 @final
+class AnomalyFinder:
+    """Notes what content should not hold, however it is cut."""
+
+    __slots__ = ("_last_cr", "found")
+
+    def __init__(self) -> None:
+        self._last_cr: bool = False
+        self.found: frozenset[Anomaly] = _NO_ANOMALIES
+
+    def look(self, content: bytes) -> None:
+        """The next piece. A CR that comes last is not bare until the octet after it is known."""
+        if not content:
+            return
+        pairs = content.count(b"\r\n")
+        returns = content.count(b"\r") - pairs
+        feeds = content.count(b"\n") - pairs
+        if self._last_cr:
+            if content.startswith(b"\n"):
+                feeds -= 1
+            else:
+                returns += 1
+        self._last_cr = content.endswith(b"\r")
+        if self._last_cr:
+            returns -= 1
+        if returns:
+            self.found |= {Anomaly.BARE_CR}
+        if feeds:
+            self.found |= {Anomaly.BARE_LF}
+        if b"\0" in content:
+            self.found |= {Anomaly.NUL}
+
+
+@final
 class DotDecoder:
     """Finds the end of one message, and takes off the dots that its sender put in front of lines.
 
@@ -29,15 +62,14 @@ class DotDecoder:
     (RFC 6152 section 3 counts it so). Bare CR and LF are content, and noted in `anomalies`.
     """
 
-    __slots__ = ("_anomalies", "_context", "_ended", "_held", "_last_cr", "_size")
+    __slots__ = ("_context", "_ended", "_finder", "_held", "_size")
 
     def __init__(self) -> None:
         self._context = _CONTEXT_LINE_START  # what the octets before the next one are, as far as it matters
         self._held = b""  # "." or ".CR" at the start of a line: not yet known to be content
         self._ended = False
-        self._last_cr = False
         self._size = 0
-        self._anomalies = _NO_ANOMALIES
+        self._finder = AnomalyFinder()
 
     @property
     def size(self) -> int:
@@ -47,7 +79,7 @@ class DotDecoder:
     @property
     def anomalies(self) -> frozenset[Anomaly]:
         """What was found in the content so far. A CR that came last is not bare until the octet after it is known."""
-        return self._anomalies
+        return self._finder.found
 
     def decode(self, data: bytes) -> tuple[bytes, bytes, bool]:
         """The content in `data`, what follows the end of the message, and whether it has ended.
@@ -82,7 +114,7 @@ class DotDecoder:
             content = content[len(context) :]
         if content:
             self._size += len(content)
-            self._note(content)
+            self._finder.look(content)
         return content, leftover, self._ended
 
     def _hold_back(self, wire: bytes) -> bytes:
@@ -101,28 +133,6 @@ class DotDecoder:
         else:
             self._context = _CONTEXT_NONE
         return wire
-
-    def _note(self, content: bytes) -> None:
-        pairs = content.count(b"\r\n")
-        returns = content.count(b"\r") - pairs
-        feeds = content.count(b"\n") - pairs
-        if self._last_cr:
-            if content.startswith(b"\n"):
-                feeds -= 1
-            else:
-                returns += 1
-        self._last_cr = content.endswith(b"\r")
-        if self._last_cr:
-            returns -= 1
-        if returns:
-            self._add(Anomaly.BARE_CR)
-        if feeds:
-            self._add(Anomaly.BARE_LF)
-        if b"\0" in content:
-            self._add(Anomaly.NUL)
-
-    def _add(self, anomaly: Anomaly) -> None:
-        self._anomalies |= {anomaly}
 
 
 @final

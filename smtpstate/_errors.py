@@ -26,6 +26,8 @@ class Fault(Enum):
     PARAMETER_SYNTAX = "parameters do not match the grammar, or one came twice"  # RFC 5321 section 4.1.2: 501
     PARAMETER_UNKNOWN = "a parameter that was not offered"  # RFC 5321 section 4.1.1.11: 555
     PARAMETER_VALUE = "a parameter value that its extension does not allow"  # RFC 5321 section 4.1.1.11: 501
+    BASE64 = "not base64"  # RFC 4954 section 4: 501
+    CHUNK_SIZE = "a chunk size that does not match the grammar"  # RFC 3030 section 2: 501
     REPLY_SYNTAX = "does not match the grammar of a reply"  # RFC 5321 section 4.2
     REPLY_MIXED_CODES = "the lines of one reply carry different codes"  # RFC 5321 section 4.2.1
     REPLY_TOO_LONG = "a reply of more lines or octets than allowed"  # RFC 5321 section 4.5.3.1.5

@@ -8,6 +8,10 @@ from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, final
 
 from smtpstate._commands import (
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    Bdat,
     Command,
     Data,
     Ehlo,
@@ -15,6 +19,7 @@ from smtpstate._commands import (
     Expn,
     Helo,
     Help,
+    Lhlo,
     Mail,
     Noop,
     Quit,
@@ -84,6 +89,10 @@ class Violation(Enum):
     SIZE_TOO_LARGE = "RFC 1870 section 6.1"
     MESSAGE_TOO_LARGE = "RFC 1870 section 6.3"
     EARLY_PLAINTEXT = "RFC 3207 section 4, octets between STARTTLS and the handshake"
+    BASE64 = "RFC 4954 section 4"
+    UNKNOWN_MECHANISM = "RFC 4954 section 4, a mechanism that was not offered"
+    CHUNK_SIZE = "RFC 3030 section 2, a size that leaves the end of the chunk unknown"
+    TOO_MANY_AUTH_FAILURES = "RFC 4954 section 4, failed attempts"
     TOO_MANY_ERRORS = "RFC 5321 section 7.8, errors"
     TOO_MUCH_JUNK = "RFC 5321 section 7.8, commands that bring no mail nearer"
     UNSOLICITED_REPLY = "RFC 5321 section 4.2, a reply that nobody asked for"
@@ -102,6 +111,8 @@ FAULT_VIOLATIONS: Final[dict[Fault, Violation]] = {
     Fault.PARAMETER_SYNTAX: Violation.PARAMETER_SYNTAX,
     Fault.PARAMETER_VALUE: Violation.PARAMETER_VALUE,
     Fault.PARAMETER_UNKNOWN: Violation.PARAMETER_UNKNOWN,
+    Fault.BASE64: Violation.BASE64,
+    Fault.CHUNK_SIZE: Violation.CHUNK_SIZE,
     Fault.REPLY_SYNTAX: Violation.REPLY_SYNTAX,
     Fault.REPLY_MIXED_CODES: Violation.REPLY_MIXED_CODES,
     Fault.REPLY_TOO_LONG: Violation.REPLY_TOO_LONG,
@@ -171,7 +182,7 @@ class TransactionReset:
 @final
 @dataclass(frozen=True, slots=True)
 class CommandRefused:
-    """A line that the core answered by itself because it breaks a rule. `line` lacks its ending."""
+    """A line that the core answered by itself because it breaks a rule. `line` lacks its ending, and what is secret."""
 
     line: bytes
     violation: Violation
@@ -230,10 +241,15 @@ ServerEvent: TypeAlias = (
     Connected
     | Ehlo
     | Helo
+    | Lhlo
     | StartTls
+    | Auth
+    | AuthResponse
+    | AuthCancel
     | Mail
     | Rcpt
     | Data
+    | Bdat
     | Body
     | EndOfMessage
     | Rset
@@ -248,4 +264,4 @@ ServerEvent: TypeAlias = (
 )
 ClientEvent: TypeAlias = ReplyReceived | CapabilitiesChanged | NoRecipients | ConnectionClosed
 # What a verdict can be owed for.
-Owed: TypeAlias = Connected | Ehlo | Helo | Mail | Rcpt | Data | Vrfy | Expn | EndOfMessage
+Owed: TypeAlias = Connected | Ehlo | Helo | Lhlo | Auth | AuthResponse | Mail | Rcpt | Data | Vrfy | Expn | EndOfMessage

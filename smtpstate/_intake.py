@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from smtpstate._chunk import ChunkDecoder
 from smtpstate._commands import EndOfMessage
 from smtpstate._dot import DotDecoder
 
 if TYPE_CHECKING:
+    from smtpstate._commands import Bdat
     from smtpstate._lines import LineReader
     from smtpstate._replies import Reply
 
@@ -17,42 +19,52 @@ _HOPELESS: Final = 1.5
 
 @final
 class Intake:
-    """Reads one message of at most `limit` octets; a longer one is read on, and counted.
+    """Reads one message of at most `limit` octets, whole (DATA) or in chunks; a longer one is read on, and counted.
 
-    `ended` says that the lone dot was read. `refusal` is what will answer the message whatever is still to come; None
-    while it is wanted. RFC 1870 section 6.3.
+    `ended` says that its lone dot or the end of its chunk was read, `last` that the message ends with that. `refusal`
+    is what will answer the message whatever is still to come; None while it is wanted. RFC 1870 section 6.3.
     """
 
-    __slots__ = ("_dot", "_limit", "ended", "refusal")
+    __slots__ = ("_announced", "_chunks", "_decoder", "_limit", "ended", "last", "refusal")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, chunked: bool = False) -> None:
         self._limit: Final = limit
-        self._dot: Final = DotDecoder()
+        self._chunks: Final = ChunkDecoder()
+        self._decoder: Final = self._chunks if chunked else DotDecoder()
+        self._announced: int = 0
         self.ended: bool = False
+        self.last: bool = not chunked
         self.refusal: Reply | None = None
+
+    def begin_chunk(self, chunk: Bdat) -> None:
+        """The octets of `chunk` follow."""
+        self._chunks.begin(chunk.size)
+        self._announced += chunk.size
+        self.ended, self.last = not chunk.size, chunk.last
 
     @property
     def size(self) -> int:
         """Octets of content so far."""
-        return self._dot.size
+        return self._decoder.size
 
     @property
     def too_large(self) -> bool:
-        return self._dot.size > self._limit
+        """Whether it passes the limit, or says that it will."""
+        return max(self._decoder.size, self._announced) > self._limit
 
     @property
     def hopeless(self) -> bool:
         """Whether it is so large that reading on serves nobody."""
-        return self._dot.size > self._limit * _HOPELESS
+        return self._decoder.size > self._limit * _HOPELESS
 
     @property
     def end(self) -> EndOfMessage:
-        """The event for the lone dot."""
-        return EndOfMessage(self._dot.size, self._dot.anomalies)
+        """The event for its end."""
+        return EndOfMessage(self._decoder.size, self._decoder.anomalies)
 
     def read(self, lines: LineReader) -> bytes:
         """Takes from `lines` what belongs to the message, and returns its content."""
-        content, leftover, self.ended = self._dot.decode(lines.take())
+        content, leftover, self.ended = self._decoder.decode(lines.take())
         if leftover:
             lines.push_back(leftover)
         return content

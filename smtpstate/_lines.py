@@ -31,12 +31,13 @@ class LineReader:
 
     A line ends at LF, RFC 5321 section 2.3.8 or not; `ending` tells, and what it means is for the caller. Each octet is
     searched once and copied a few times at most, in pieces of any size, and a line over its limit is dropped while it
-    grows: what is held stays below the limit plus what one `receive_data()` brought.
+    grows: what is held stays below the limit plus what one `receive_data()` brought. `dropped` has the first four
+    octets of such a line: its verb.
     """
 
     # Everything held is _buffer[_start:] + _tail. The first piece is kept as it came, later ones gather in _tail until
     # a line ends there.
-    __slots__ = ("_buffer", "_dropped_cr", "_dropping", "_searched", "_start", "_tail", "_tail_searched")
+    __slots__ = ("_buffer", "_dropped_cr", "_dropping", "_searched", "_start", "_tail", "_tail_searched", "dropped")
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -46,6 +47,7 @@ class LineReader:
         self._tail_searched = 0  # no LF in _tail[:_tail_searched]
         self._dropping = False
         self._dropped_cr = False  # the last octet dropped was a CR
+        self.dropped = b""
 
     def __len__(self) -> int:
         """How many octets are held."""
@@ -92,6 +94,8 @@ class LineReader:
             held = len(self)
             # Even if the next octet were its LF, the line would be too long.
             if self._dropping or held >= limit:
+                if not self._dropping:
+                    self.dropped = (self._buffer[self._start : self._start + 4] + self._tail[:4])[:4]
                 self._dropping = True
                 if held:
                     self._dropped_cr = (self._tail or self._buffer)[-1] == _CR
@@ -107,6 +111,8 @@ class LineReader:
         elif self._dropped_cr:
             ending = LineEnding.CRLF
         too_long = self._dropping or end + 1 - start > limit
+        if too_long and not self._dropping:
+            self.dropped = self._buffer[start : start + 4]
         data = b"" if too_long else self._buffer[start:data_end]
         self._start = self._searched = end + 1
         self._dropping = False

@@ -24,13 +24,17 @@ class Phase(IntEnum):
     CONNECT = 0  # connected, no greeting yet
     REFUSED = 1  # greeted with 554: only QUIT is left (section 3.1)
     GREETED = 2  # greeted with 220, or just after a TLS handshake
-    READY = 3  # EHLO or HELO was answered; no transaction
-    TLS = 4  # STARTTLS was answered 220; the handshake is under way (RFC 3207)
-    MAIL = 5  # a transaction without an accepted recipient
-    RCPT = 6  # a transaction with at least one accepted recipient
-    BODY = 7  # DATA was answered 354
-    CLOSING = 8  # the last reply is on its way
-    CLOSED = 9
+    READY = 3  # EHLO, HELO or LHLO was answered; no transaction
+    AUTH = 4  # AUTH was answered 334: the exchange goes on (RFC 4954)
+    TLS = 5  # STARTTLS was answered 220; the handshake is under way (RFC 3207)
+    MAIL = 6  # a transaction without an accepted recipient
+    RCPT = 7  # a transaction with at least one accepted recipient
+    BODY = 8  # DATA was answered 354
+    CHUNK = 9  # the octets of a BDAT are coming (RFC 3030)
+    CHUNKED = 10  # a chunk was taken, and it was not the last
+    DEAD = 11  # a chunk was refused: RSET, a hello or QUIT, and nothing else (RFC 3030 section 2)
+    CLOSING = 12  # the last reply is on its way
+    CLOSED = 13
 
 
 class Outcome(IntEnum):
@@ -66,9 +70,16 @@ _ANY: Final[_Row] = {
     Verb.QUIT: {OK: Phase.CLOSING},
 }
 # A hello opens a session anew: any transaction is gone (section 4.1.4).
-_HELLO: Final[_Row] = {Verb.EHLO: {OK: Phase.READY}, Verb.HELO: {OK: Phase.READY}}
+_HELLO: Final[_Row] = {
+    Verb.EHLO: {OK: Phase.READY},
+    Verb.HELO: {OK: Phase.READY},
+    Verb.LHLO: {OK: Phase.READY},
+}
 # Inside a transaction RSET and another hello lead back to READY.
-_TRANSACTION: Final[_Row] = {**_ANY, **_HELLO, Verb.RSET: {OK: Phase.READY}, Verb.DATA: {MORE: Phase.BODY}}
+_WAY_BACK: Final[_Row] = {**_ANY, **_HELLO, Verb.RSET: {OK: Phase.READY}}
+# A chunk is taken (MORE) or refused; refused or not, its octets come (RFC 3030 section 2).
+_CHUNK: Final[_Row] = {Verb.BDAT: {MORE: Phase.CHUNK, FAIL: Phase.DEAD}}
+_TRANSACTION: Final[_Row] = {**_WAY_BACK, Verb.DATA: {MORE: Phase.BODY}, **_CHUNK}
 
 # phase -> verb -> outcome -> next phase. Absent verb: out of sequence (503). Absent outcome: stay.
 # CLOSE is not spelled out: from every phase it leads to CLOSING.
@@ -79,16 +90,30 @@ TRANSITIONS: Final[dict[Phase, _Row]] = {
     },
     Phase.REFUSED: {Verb.QUIT: {OK: Phase.CLOSING}},
     Phase.GREETED: {**_ANY, **_HELLO},
-    Phase.READY: {**_ANY, **_HELLO, Verb.STARTTLS: {OK: Phase.TLS}, Verb.MAIL: {OK: Phase.MAIL}},
+    Phase.READY: {
+        **_ANY,
+        **_HELLO,
+        Verb.STARTTLS: {OK: Phase.TLS},
+        Verb.AUTH: {MORE: Phase.AUTH},
+        Verb.MAIL: {OK: Phase.MAIL},
+    },
+    Phase.AUTH: {Verb.RESPONSE: {OK: Phase.READY, FAIL: Phase.READY}},
     Phase.TLS: {Verb.TLS: {OK: Phase.GREETED, FAIL: Phase.CLOSING}},  # RFC 3207 section 4.2: forget everything
     Phase.MAIL: {**_TRANSACTION, Verb.RCPT: {OK: Phase.RCPT}},
     Phase.RCPT: {**_TRANSACTION, Verb.RCPT: {}},
     Phase.BODY: {Verb.END: {OK: Phase.READY, FAIL: Phase.READY}},
+    Phase.CHUNK: {
+        Verb.CHUNK: {OK: Phase.CHUNKED, FAIL: Phase.DEAD},
+        Verb.END: {OK: Phase.READY, FAIL: Phase.READY},
+    },
+    Phase.CHUNKED: {**_WAY_BACK, **_CHUNK},
+    Phase.DEAD: _WAY_BACK,
     Phase.CLOSING: {},
     Phase.CLOSED: {},
 }
 
-TRANSACTION_PHASES: Final = frozenset({Phase.MAIL, Phase.RCPT, Phase.BODY})
+HELLOS: Final = frozenset({Verb.EHLO, Verb.HELO, Verb.LHLO})
+TRANSACTION_PHASES: Final = frozenset({Phase.MAIL, Phase.RCPT, Phase.BODY, Phase.CHUNK, Phase.CHUNKED})
 
 OUT_OF_SEQUENCE: Final = Reply(503, "Bad sequence of commands", enhanced="5.5.1")
 HELLO_FIRST: Final = Reply(503, "Send EHLO first", enhanced="5.5.1")
@@ -109,31 +134,60 @@ class Guard:
 class Session:
     """The phase and the facts beside it: all that decides what may come next.
 
-    `offers_tls` says that STARTTLS was announced, `secure` that the connection runs in TLS, `esmtp` that the last
-    hello was an EHLO.
+    What this session is: `lmtp` instead of SMTP, and one that `needs_tls` or `needs_auth` before it takes mail. What
+    has happened: it is `secure` (in TLS), `authenticated`, and `esmtp` (the last hello was not a HELO). What the last
+    hello announced: `offers_tls`, `offers_auth`, `offers_chunking`.
     """
 
-    __slots__ = ("esmtp", "offers_tls", "phase", "secure")
+    __slots__ = (
+        "authenticated",
+        "esmtp",
+        "lmtp",
+        "needs_auth",
+        "needs_tls",
+        "offers_auth",
+        "offers_chunking",
+        "offers_tls",
+        "phase",
+        "secure",
+    )
 
     def __init__(
-        self, phase: Phase = Phase.CONNECT, *, secure: bool = False, esmtp: bool = False, offers_tls: bool = False
+        self, phase: Phase = Phase.CONNECT, *, lmtp: bool = False, needs_tls: bool = False, needs_auth: bool = False
     ) -> None:
         self.phase: Phase = phase
-        self.secure: bool = secure
-        self.esmtp: bool = esmtp
-        self.offers_tls: bool = offers_tls
+        self.lmtp: Final = lmtp
+        self.needs_tls: Final = needs_tls
+        self.needs_auth: Final = needs_auth
+        self.secure: bool = False
+        self.authenticated: bool = False
+        self.esmtp: bool = False
+        self.offers_tls: bool = False
+        self.offers_auth: bool = False
+        self.offers_chunking: bool = False
 
     @property
     def has_transaction(self) -> bool:
         return self.phase in TRANSACTION_PHASES
 
     @property
-    def key(self) -> tuple[Phase, bool, bool, bool]:
+    def key(self) -> tuple[Phase, tuple[bool, ...]]:
         """Everything that tells two sessions apart."""
-        return self.phase, self.secure, self.esmtp, self.offers_tls
+        facts = (
+            *(self.lmtp, self.needs_tls, self.needs_auth, self.secure, self.authenticated, self.esmtp),
+            *(self.offers_tls, self.offers_auth, self.offers_chunking),
+        )
+        return self.phase, facts
 
     def copy(self) -> Session:
-        return Session(self.phase, secure=self.secure, esmtp=self.esmtp, offers_tls=self.offers_tls)
+        other = Session(self.phase, lmtp=self.lmtp, needs_tls=self.needs_tls, needs_auth=self.needs_auth)
+        other.secure, other.authenticated, other.esmtp = self.secure, self.authenticated, self.esmtp
+        other.announce(tls=self.offers_tls, auth=self.offers_auth, chunking=self.offers_chunking)
+        return other
+
+    def announce(self, *, tls: bool = False, auth: bool = False, chunking: bool = False) -> None:
+        """What the hello that was just answered offers; what an earlier one did is forgotten."""
+        self.offers_tls, self.offers_auth, self.offers_chunking = tls, auth, chunking
 
     def check(self, verb: Verb) -> Reply | None:
         """The refusal that `verb` has earned here, or None when it is in order."""
@@ -155,30 +209,63 @@ class Session:
         self.phase = row.get(outcome, self.phase)
         if outcome is not OK:
             return
-        if verb is Verb.EHLO or verb is Verb.HELO:
-            self.esmtp = verb is Verb.EHLO
+        if verb in HELLOS:
+            self.esmtp = verb is not Verb.HELO
+            self.announce()
+        elif verb is Verb.AUTH or verb is Verb.RESPONSE:
+            self.authenticated = True
         elif verb is Verb.TLS:
-            # RFC 3207 section 4.2: what was learnt in clear text is gone, the announcement of STARTTLS with it.
-            self.secure, self.esmtp, self.offers_tls = True, False, False
+            # RFC 3207 section 4.2: what was learnt in clear text is gone, what was announced with it.
+            self.secure, self.authenticated, self.esmtp = True, False, False
+            self.announce()
 
     def close(self) -> None:
         """The transport is gone, or its end was agreed."""
         self.phase = Phase.CLOSED
 
 
-# RFC 3207 section 4.2 keeps STARTTLS out of TLS; RFC 5321 section 4.1.1.4 gives DATA its recipients.
+_WRONG_HELLO: Final = Reply(500, "Not a hello of this protocol", enhanced="5.5.1")  # RFC 2033 section 4.1
+_NO_RECIPIENTS: Final = Reply(554, "No valid recipients", enhanced="5.5.1")
+_ESMTP: Final = Guard("ESMTP", lambda s: s.esmtp, HELLO_FIRST)
+_SMTP: Final = Guard("SMTP", lambda s: not s.lmtp, _WRONG_HELLO)
+_TLS_IF_NEEDED: Final = Guard(
+    "TLS where it is needed",
+    lambda s: s.secure or not s.needs_tls,
+    Reply(530, "Send STARTTLS first", enhanced="5.7.0"),  # RFC 3207 section 4
+)
+_AUTH_IF_NEEDED: Final = Guard(
+    "AUTH where it is needed",
+    lambda s: s.authenticated or not s.needs_auth,
+    Reply(530, "Authentication required", enhanced="5.7.0"),  # RFC 4954 section 6
+)
+# RFC 2033 section 4.2 asks for 503 where RFC 5321 section 4.1.1.4 has 554.
+_RECIPIENTS: Final = (
+    Guard("a recipient was accepted, for LMTP", lambda s: s.phase is not Phase.MAIL or not s.lmtp, OUT_OF_SEQUENCE),
+    Guard("a recipient was accepted", lambda s: s.phase is not Phase.MAIL, _NO_RECIPIENTS),
+)
+
 GUARDS: Final[dict[Verb, tuple[Guard, ...]]] = {
-    Verb.STARTTLS: (
+    Verb.EHLO: (_SMTP,),
+    Verb.HELO: (_SMTP,),
+    Verb.LHLO: (Guard("LMTP", lambda s: s.lmtp, _WRONG_HELLO),),
+    Verb.STARTTLS: (  # RFC 3207 section 4.2 keeps it out of TLS
         Guard("not secure", lambda s: not s.secure, Reply(503, "TLS is active already", enhanced="5.5.1")),
-        Guard("ESMTP", lambda s: s.esmtp, HELLO_FIRST),
+        _ESMTP,
         Guard("TLS is offered", lambda s: s.offers_tls, Reply(502, "TLS is not available", enhanced="5.5.1")),
     ),
-    Verb.DATA: (
-        Guard(
-            "a recipient was accepted",
-            lambda s: s.phase is Phase.RCPT,
-            Reply(554, "No valid recipients", enhanced="5.5.1"),
-        ),
+    Verb.AUTH: (  # RFC 4954 section 4: once, and after an EHLO that announced it
+        _ESMTP,
+        _TLS_IF_NEEDED,
+        Guard("not authenticated", lambda s: not s.authenticated, Reply(503, "Known already", enhanced="5.5.1")),
+        Guard("AUTH is offered", lambda s: s.offers_auth, Reply(502, "AUTH is not available", enhanced="5.5.1")),
+    ),
+    Verb.MAIL: (_TLS_IF_NEEDED, _AUTH_IF_NEEDED),
+    Verb.VRFY: (_TLS_IF_NEEDED, _AUTH_IF_NEEDED),
+    Verb.EXPN: (_TLS_IF_NEEDED, _AUTH_IF_NEEDED),
+    Verb.DATA: _RECIPIENTS,
+    Verb.BDAT: (
+        Guard("CHUNKING is offered", lambda s: s.offers_chunking, Reply(502, "Not available", enhanced="5.5.1")),
+        *_RECIPIENTS,
     ),
 }
 
@@ -188,8 +275,11 @@ REFUSALS: Final[dict[tuple[Phase, Verb], Reply]] = {
     (Phase.GREETED, Verb.RCPT): HELLO_FIRST,
     (Phase.GREETED, Verb.DATA): HELLO_FIRST,
     (Phase.GREETED, Verb.STARTTLS): HELLO_FIRST,
+    (Phase.GREETED, Verb.AUTH): HELLO_FIRST,
     (Phase.READY, Verb.RCPT): Reply(503, "Send MAIL first", enhanced="5.5.1"),
     (Phase.READY, Verb.DATA): Reply(503, "Send MAIL first", enhanced="5.5.1"),
+    (Phase.READY, Verb.BDAT): Reply(503, "Send MAIL first", enhanced="5.5.1"),
+    (Phase.DEAD, Verb.BDAT): Reply(503, "A chunk was refused: send RSET first", enhanced="5.5.1"),
     (Phase.MAIL, Verb.MAIL): NESTED_MAIL,
     (Phase.RCPT, Verb.MAIL): NESTED_MAIL,
     (Phase.REFUSED, Verb.EHLO): Reply(503, "No service here, only QUIT", enhanced="5.5.1"),

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import final
 
-from smtpstate import ConnectionClosed, Flow, Limits, ServerConfig, ServerConnection, ServerEvent, TraceLine
+from smtpstate import (
+    ConnectionClosed,
+    Flow,
+    Limits,
+    Phase,
+    ServerConfig,
+    ServerConnection,
+    ServerEvent,
+    TraceLine,
+)
+from smtpstate._state import Session
 
 Handler = Callable[[ServerConnection, ServerEvent], None]
 
@@ -21,6 +31,15 @@ class ManualClock:
     def __call__(self) -> float:
         self.reads += 1
         return self.now
+
+
+def session_at(phase: Phase, *facts: str, lmtp: bool = False, tls: bool = False, auth: bool = False) -> Session:
+    """A session in this phase of which these facts hold; `tls` and `auth` are what it needs before it takes mail."""
+    session = Session(phase, lmtp=lmtp, needs_tls=tls, needs_auth=auth)
+    for fact in facts:
+        assert getattr(session, fact) is False
+        setattr(session, fact, True)
+    return session
 
 
 def accept_all(connection: ServerConnection, event: ServerEvent) -> None:

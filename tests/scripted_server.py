@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, final
 
 from smtpstate._client import ClientConnection
-from smtpstate._commands import Command, Ehlo, EndOfMessage
+from smtpstate._commands import Command, Ehlo, EndOfMessage, Lhlo
 from smtpstate._delivery import Procedure, Wants
 from smtpstate._events import Body, ClientEvent, ConnectionClosed, Flow, ReplyReceived, TlsInfo
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CUTS: Final = (1, 2, 3, 4, 99)
 TLS: Final = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 HELLO: Final = b"EHLO me.example\r\n"
+LMTP_HELLO: Final = b"LHLO me.example\r\n"
 
 # What the server waits for, and what it says then.
 Script: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -51,10 +52,11 @@ class Wire:
         handshakes: bool = True,
         timeout: float | None = None,
         limits: Limits | None = None,
+        lmtp: bool = False,
     ) -> None:
         self.clock = ManualClock()
         self.client = ClientConnection(
-            "me.example", clock=self.clock, implicit_tls=implicit_tls, timeout=timeout, limits=limits
+            "me.example", clock=self.clock, implicit_tls=implicit_tls, timeout=timeout, limits=limits, lmtp=lmtp
         )
         self.script = list(script)
         self.cut = cut
@@ -115,24 +117,37 @@ class Wire:
         return events + (self.events() if at_once else [])
 
     def open(self) -> Wire:
-        """Takes the greeting, and says EHLO."""
+        """Takes the greeting, and says EHLO, or LHLO."""
         self.events()
-        self.say(Ehlo("me.example"))
+        self.say(Lhlo("me.example") if self.client.lmtp else Ehlo("me.example"))
         return self
 
     def run(self, procedure: Procedure[_T], *chunks: bytes) -> _T:
         """Gives a procedure what it wants, and returns its result."""
+        return self.resume(procedure, None, *chunks)
+
+    def resume(self, procedure: Procedure[_T], given: ClientEvent | Flow | bytes | None, *chunks: bytes) -> _T:
+        """As `run`, for a procedure that has begun already, with what it waits for; None begins it."""
         body = list(chunks)
         try:
-            wanted = next(procedure)
+            wanted = next(procedure) if given is None else procedure.send(given)
             while True:
                 if wanted is Wants.EVENT:
                     wanted = procedure.send(self.pull())
-                else:
+                elif wanted is Wants.CHUNK:
                     wanted = procedure.send(body.pop(0) if body else b"")
+                else:
+                    wanted = procedure.send(wanted.run())
         except StopIteration as stop:
             result: _T = stop.value
             return result
+
+    def until_body(self, procedure: Procedure[_T]) -> None:
+        """Begins a procedure, and goes on until it asks for a piece of the body."""
+        wanted = next(procedure)
+        while wanted is Wants.EVENT:
+            wanted = procedure.send(self.pull())
+        assert wanted is Wants.CHUNK
 
     def _drain(self) -> None:
         while data := self.client.data_to_send():

@@ -7,6 +7,10 @@ from smtpstate._budget import Limits
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
 from smtpstate._client import ClientConnection
 from smtpstate._commands import (
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    Bdat,
     Command,
     Data,
     Ehlo,
@@ -14,6 +18,7 @@ from smtpstate._commands import (
     Expn,
     Helo,
     Help,
+    Lhlo,
     Mail,
     Noop,
     Quit,
@@ -123,7 +128,7 @@ def test_helo_offers_nothing_whatever_it_says():
 def test_a_second_hello_replaces_what_the_first_one_offered():
     wire = Wire([GREETING, PIPELINED, (HELLO, b"250 mx.example\r\n")]).open()
     wire.client.send(Ehlo("me.example"))
-    for command in (Mail.of("me@me.example", size=1), StartTls()):
+    for command in (Mail.of("me@me.example", size=1), StartTls(), Auth("PLAIN"), Bdat(1)):
         with pytest.raises(LocalProtocolError):
             wire.client.send(command)  # what it will offer is not known yet
     wire.events()
@@ -286,6 +291,11 @@ REFUSED_IN_READY: list[tuple[Item, str]] = [
     (YOU, "no MAIL yet"),
     (Data(), "no MAIL yet"),
     (StartTls(), "STARTTLS is not offered"),
+    (Auth("PLAIN", b"\0me\0secret"), "AUTH is not offered"),
+    (AuthResponse(b"secret"), "nothing was asked"),
+    (AuthCancel(), "nothing to call off"),
+    (Bdat(1), "no MAIL yet"),
+    (Lhlo("me.example"), "this is SMTP"),
     (Body(b"x"), "no DATA yet"),
     (EndOfMessage(), "no DATA yet"),
 ]
@@ -310,6 +320,8 @@ def test_what_send_refuses_changes_nothing(item: Item, reason: str):
         (Rcpt(YOU.recipient, (("NOTIFY", "NEVER"),)), "DSN is not offered"),
         (Data(), "nobody was accepted"),
         (ME, "a transaction is open"),
+        (Bdat(1), "CHUNKING is not offered"),
+        (Auth("PLAIN"), "a transaction is open"),
     ],
 )
 def test_what_send_refuses_in_a_transaction_changes_nothing(rcpt: Command, reason: str):

@@ -8,6 +8,7 @@ from smtpstate import LocalProtocolError, Reply, ServerConfig, Transaction
 from smtpstate._budget import Limits
 from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._config import (
+    AUTH_LINE_TOO_LONG,
     EARLY_PLAINTEXT,
     HANDLER_TIMED_OUT,
     LINE_TOO_LONG,
@@ -15,10 +16,13 @@ from smtpstate._config import (
     OFFERS,
     SHUTTING_DOWN,
     TIMED_OUT,
+    TOO_MANY_AUTH_FAILURES,
     TOO_MANY_ERRORS,
     TOO_MANY_RECIPIENTS,
     TOO_MUCH_JUNK,
+    UNKNOWN_MECHANISM,
 )
+from smtpstate._state import HELLOS
 
 NAME = "mx.example.org"
 CONFIG = ServerConfig(NAME, Limits(message=1000), starttls=True)
@@ -53,7 +57,7 @@ def test_a_name_that_cannot_be_said_is_refused_at_once(hostname: str, reason: st
         ServerConfig(hostname)
 
 
-@pytest.mark.parametrize("offers", [{"STARTTLS"}, {"SIZE", "CHUNKING"}, {"size"}, {"SMTPUTF8", "DSN"}])
+@pytest.mark.parametrize("offers", [{"STARTTLS"}, {"SIZE", "BURL"}, {"size"}, {"SMTPUTF8", "DSN"}])
 def test_an_offer_that_would_not_be_kept_is_refused_at_once(offers: set[str]) -> None:
     with pytest.raises(LocalProtocolError, match="not implemented"):
         ServerConfig(NAME, offers=frozenset(offers))
@@ -62,9 +66,9 @@ def test_an_offer_that_would_not_be_kept_is_refused_at_once(offers: set[str]) ->
 @pytest.mark.parametrize(
     ("config", "secure", "keywords", "reason"),
     [
-        (CONFIG, False, "8BITMIME ENHANCEDSTATUSCODES PIPELINING SIZE STARTTLS", "all there is"),
-        (CONFIG, True, "8BITMIME ENHANCEDSTATUSCODES PIPELINING SIZE", "RFC 3207 section 4.2: not in TLS"),
-        (ServerConfig(NAME), False, "8BITMIME ENHANCEDSTATUSCODES PIPELINING SIZE", "no TLS here"),
+        (CONFIG, False, "8BITMIME CHUNKING ENHANCEDSTATUSCODES PIPELINING SIZE STARTTLS", "all there is"),
+        (CONFIG, True, "8BITMIME CHUNKING ENHANCEDSTATUSCODES PIPELINING SIZE", "RFC 3207 section 4.2: not in TLS"),
+        (ServerConfig(NAME), False, "8BITMIME CHUNKING ENHANCEDSTATUSCODES PIPELINING SIZE", "no TLS here"),
         (ServerConfig(NAME, offers=frozenset()), False, "", "nothing at all"),
     ],
 )
@@ -85,8 +89,8 @@ def test_what_ehlo_announces(config: ServerConfig, secure: bool, keywords: str, 
         (
             Verb.EHLO,
             Reply(250, "hi"),
-            b"250-mx.example.org hi\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-PIPELINING\r\n250-SIZE 1000\r\n"
-            b"250 STARTTLS\r\n",
+            b"250-mx.example.org hi\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-ENHANCEDSTATUSCODES\r\n250-PIPELINING\r\n"
+            b"250-SIZE 1000\r\n250 STARTTLS\r\n",
             "and EHLO what we offer",
         ),
         (Verb.EHLO, Reply(421, "Later", enhanced="4.3.2"), b"421 Later\r\n", "RFC 2034 section 4"),
@@ -120,6 +124,9 @@ def test_what_the_core_says_by_itself_can_be_said(secure: bool) -> None:
         EARLY_PLAINTEXT,
         TOO_MANY_RECIPIENTS,
         MESSAGE_TOO_LARGE,
+        AUTH_LINE_TOO_LONG,
+        TOO_MANY_AUTH_FAILURES,
+        UNKNOWN_MECHANISM,
     ):
         for verb in Verb:
             assert CONFIG.encode(verb, reply, secure=secure).startswith(b"%d " % reply.code)
@@ -127,7 +134,7 @@ def test_what_the_core_says_by_itself_can_be_said(secure: bool) -> None:
 
 @pytest.mark.parametrize("verb", Verb)
 def test_vrfy_and_expn_are_asked_only_on_demand(verb: Verb) -> None:
-    always = {Verb.CONNECT, Verb.END, Verb.EHLO, Verb.HELO, Verb.MAIL, Verb.RCPT, Verb.DATA}
+    always = {Verb.CONNECT, Verb.END, *HELLOS, Verb.AUTH, Verb.RESPONSE, Verb.MAIL, Verb.RCPT, Verb.DATA}
     assert ServerConfig(NAME).asks(verb) is (verb in always)
     asking = ServerConfig(NAME, asks_vrfy=True, asks_expn=True)
     assert asking.asks(verb) is (verb in always | {Verb.VRFY, Verb.EXPN})
@@ -137,3 +144,48 @@ def test_a_transaction_is_full_at_its_limit() -> None:
     transaction = Transaction(Mail.of(""), (Rcpt.of("a@example.org"),))
     assert transaction.is_full(1)
     assert not transaction.is_full(2)
+
+
+def test_a_transaction_grows_by_a_recipient() -> None:
+    mail, one, two = Mail.of(""), Rcpt.of("a@example.org"), Rcpt.of("b@example.org")
+    assert Transaction(mail).plus(one).plus(two) == Transaction(mail, (one, two))
+
+
+@pytest.mark.parametrize(
+    ("lmtp", "tls", "auth"), [(False, False, False), (True, False, False), (False, True, False), (False, False, True)]
+)
+def test_a_session_begins_as_it_is_configured(lmtp: bool, tls: bool, auth: bool) -> None:
+    session = ServerConfig(NAME, lmtp=lmtp, requires_tls=tls, requires_auth=auth).session()
+    assert (session.lmtp, session.needs_tls, session.needs_auth) == (lmtp, tls, auth)
+
+
+@pytest.mark.parametrize(
+    ("mechanisms", "in_clear", "secure", "words", "reason"),
+    [
+        ((), True, True, None, "none are known"),
+        (("PLAIN", "X-Y_1"), False, True, ("PLAIN", "X-Y_1"), "RFC 4954 section 4: in TLS"),
+        (("PLAIN",), False, False, None, "not in clear"),
+        (("PLAIN",), True, False, ("PLAIN",), "unless that was asked for"),
+    ],
+)
+def test_where_auth_is_announced(
+    mechanisms: tuple[str, ...], in_clear: bool, secure: bool, words: tuple[str, ...] | None, reason: str
+) -> None:
+    config = ServerConfig(NAME, mechanisms=mechanisms, auth_in_clear=in_clear)
+    assert config.offers_auth(secure=secure) is (words is not None), reason
+    assert config.capabilities(secure=secure).keywords.get("AUTH") == words, reason
+
+
+@pytest.mark.parametrize("mechanism", ["", "plain", "PLAIN LOGIN", "X" * 21, "X\r\n", "X.Y"])
+def test_a_mechanism_that_could_not_be_asked_for_is_refused_at_once(mechanism: str) -> None:
+    """RFC 4422 section 3.1."""
+    with pytest.raises(LocalProtocolError, match="names of mechanisms"):
+        ServerConfig(NAME, mechanisms=("PLAIN", mechanism))
+
+
+def test_lmtp_says_so() -> None:
+    config = ServerConfig(NAME, lmtp=True)
+    assert config.encode(Verb.CONNECT, Reply(220), secure=False) == b"220 mx.example.org LMTP\r\n"
+    assert config.encode(Verb.LHLO, Reply(250), secure=False) == ServerConfig(NAME).encode(
+        Verb.EHLO, Reply(250), secure=False
+    )

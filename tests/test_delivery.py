@@ -242,15 +242,9 @@ def test_eof_in_mid_body_means_try_again():
 def test_a_connection_that_breaks_while_we_fetch_the_body_means_try_again(chunk: bytes):
     wire = in_body()
     procedure = send_message(wire.client, ME_TO_TWO)
-    wanted = next(procedure)
-    while wanted is Wants.EVENT:
-        wanted = procedure.send(wire.pull())
+    wire.until_body(procedure)
     wire.client.connection_lost()
-    assert procedure.send(chunk) is Wants.EVENT
-    with pytest.raises(StopIteration) as stop:
-        procedure.send(wire.pull())
-    delivery = stop.value.value
-    assert isinstance(delivery, Delivery)
+    delivery = wire.resume(procedure, chunk)
     assert outcomes(delivery) == [(RETRY, None), (REFUSED, 550)], "the dot never left"
     assert delivery.closed == ConnectionClosed(CloseReason.LOST)
 
@@ -378,3 +372,15 @@ def test_one_address_is_a_list_of_one():
     assert addresses(A) == (A,)
     assert addresses([A, B]) == (A, B)
     assert addresses(()) == ()
+
+
+def test_a_connection_that_is_lost_right_after_the_354_means_try_again_and_354_decides_nothing():
+    wire = opened()
+    procedure = send_message(wire.client, Envelope("me@me.example", (A,)))
+    assert next(procedure) is Wants.EVENT
+    wire.client.data_to_send()
+    wire.client.receive_data(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    wire.client.connection_lost()
+    delivery = wire.resume(procedure, wire.pull())
+    assert outcomes(delivery) == [(RETRY, None)]
+    assert delivery.closed == ConnectionClosed(CloseReason.LOST)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpstate._dot import Anomaly, DotDecoder, DotEncoder, NewlineNormalizer
+from smtpstate._dot import Anomaly, AnomalyFinder, DotDecoder, DotEncoder, NewlineNormalizer
 from tests.near_terminators import NEAR_TERMINATORS, NearTerminator
 
 CUTS = (1, 2, 3, 4, 99)
@@ -256,3 +256,11 @@ def test_octet_by_octet_holds_back_at_most_two() -> None:
         emitted += len(decoder.decode(wire[fed : fed + 1])[0])
         dots = sum(line.startswith(b".") for line in wire[: fed + 1].split(b"\r\n"))
         assert 0 <= fed + 1 - emitted - dots <= 1
+
+
+def test_nothing_is_not_looked_at() -> None:
+    finder = AnomalyFinder()
+    finder.look(b"a\r")
+    finder.look(b"")
+    finder.look(b"\n")
+    assert finder.found == set()

@@ -10,6 +10,10 @@ import smtpstate
 
 NAMES: list[str] = [
     "Anomaly",
+    "Auth",
+    "AuthCancel",
+    "AuthResponse",
+    "Bdat",
     "Body",
     "BodyType",
     "Capabilities",
@@ -34,6 +38,7 @@ NAMES: list[str] = [
     "ForwardPath",
     "Helo",
     "Help",
+    "Lhlo",
     "Limits",
     "LocalProtocolError",
     "Mail",
@@ -80,7 +85,7 @@ def test_the_public_names_are_these() -> None:
 
 def test_the_names_are_in_order_and_about_sixty() -> None:
     assert sorted(NAMES) == NAMES
-    assert len(NAMES) <= 65
+    assert len(NAMES) <= 70
 
 
 def test_the_package_has_one_line_for_each_name_and_nothing_else() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smtpstate._commands import EndOfMessage
+from smtpstate._commands import Bdat, EndOfMessage
 from smtpstate._dot import Anomaly
 from smtpstate._intake import Intake
 from smtpstate._lines import LineReader
@@ -45,3 +45,36 @@ def test_until_the_end_nothing_is_left() -> None:
     assert not intake.ended
     assert len(lines) == 0
     assert intake.refusal is None
+
+
+def test_a_message_in_chunks() -> None:
+    intake, lines = Intake(100, chunked=True), LineReader()
+    intake.begin_chunk(Bdat(3))
+    assert (intake.ended, intake.last) == (False, False)
+    lines.receive_data(b".\r")
+    assert intake.read(lines) == b".\r"
+    assert not intake.ended
+    lines.receive_data(b"\nBDAT 2 LAST\r\n")
+    assert intake.read(lines) == b"\n"
+    assert (intake.ended, intake.last) == (True, False)
+    assert lines.take() == b"BDAT 2 LAST\r\n"
+    intake.begin_chunk(Bdat(2, last=True))
+    assert (intake.ended, intake.last) == (False, True)
+    lines.receive_data(b"\0a")
+    assert intake.read(lines) == b"\0a"
+    assert (intake.ended, intake.size, intake.end.size) == (True, 5, 5)
+    assert intake.end.anomalies == {Anomaly.NUL}
+
+
+def test_an_empty_chunk_ends_where_it_begins() -> None:
+    intake = Intake(100, chunked=True)
+    intake.begin_chunk(Bdat(0, last=True))
+    assert (intake.ended, intake.last) == (True, True)
+
+
+@pytest.mark.parametrize(("sizes", "too_large"), [((100,), False), ((101,), True), ((60, 40), False), ((60, 41), True)])
+def test_the_announced_sizes_are_held_against_the_limit_together(sizes: tuple[int, ...], too_large: bool) -> None:
+    intake = Intake(100, chunked=True)
+    for size in sizes:
+        intake.begin_chunk(Bdat(size))
+    assert (intake.too_large, intake.hopeless, intake.size) == (too_large, False, 0)

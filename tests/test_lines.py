@@ -189,3 +189,17 @@ def test_a_line_that_never_ends_is_not_searched_again() -> None:
         assert reader.next_line(2000) is None
         reader.receive_data(b"")
     assert CountedBytes.searched == len(wire)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_the_verb_of_a_dropped_line_is_known(cut: int) -> None:
+    reader = LineReader()
+    assert reader.dropped == b""
+    assert feed(reader, b"NOOP\r\nBDAT 1" + b" " * 50, cut, 12) == [Line(b"NOOP", CRLF, False)]
+    assert reader.dropped == b"BDAT"
+    assert feed(reader, b" x\r\nRSET" + b" " * 50 + b"\r\nQUIT\r\n", cut, 12) == [
+        Line(b"", CRLF, True),
+        Line(b"", CRLF, True),
+        Line(b"QUIT", CRLF, False),
+    ]
+    assert reader.dropped == b"RSET"

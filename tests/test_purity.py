@@ -37,14 +37,18 @@ MAY = {"tls": {"ssl", "contextlib", "ipaddress", "pathlib"}}  # pathlib for a ty
 # A module imports from those on its left, and from none beside it.
 LAYERS = (
     {"_errors", "_abnf", "_lines", "_dot", "_output"},
-    {"_address", "_params", "_keys"},
+    {"_address", "_params", "_chunk", "_keys"},
     {"_carried", "_replies", "_capabilities", "_xclient"},
     {"_commands", "_sasl"},
-    {"_state", "_events", "extensions", "_scram", "_mechanisms"},
-    {"_budget", "_admission", "_intake", "_choice"},
-    {"_config", "_closing", "_proxy"},
+    {"_syntax", "extensions", "_scram", "_mechanisms"},
+    {"_state", "_events", "_choice"},
+    {"_budget", "_intake"},
+    {"_config", "_closing", "_proxy", "_questions"},
+    {"_admission", "_conversation"},
+    {"_reception"},
     {"_server", "_client"},
     {"_delivery"},
+    {"_authentication"},
     {"__init__"},
     {"tls"},
 )
@@ -83,7 +87,7 @@ def test_a_module_imports_nothing_ambient(path: Path) -> None:
 
 
 STDLIB = {
-    *("binascii", "collections", "dataclasses", "enum", "hashlib", "hmac", "ipaddress", "re", "stringprep"),
+    *("base64", "binascii", "collections", "dataclasses", "enum", "hashlib", "hmac", "ipaddress", "re", "stringprep"),
     *("types", "typing", "unicodedata"),
 }
 

@@ -45,7 +45,8 @@ def test_a_whole_session() -> None:
     assert seat.pull() is Flow.NEED_DATA
     assert seat.drain() == b"220 mx.example.org ESMTP\r\n"
     assert seat.say(b"EHLO client.example\r\n") == (
-        b"250-mx.example.org\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-PIPELINING\r\n250 SIZE 52428800\r\n"
+        b"250-mx.example.org\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-ENHANCEDSTATUSCODES\r\n250-PIPELINING\r\n"
+        b"250 SIZE 52428800\r\n"
     )
     assert seat.say(b"MAIL FROM:<a@example.com> SIZE=7\r\n") == b"250 2.1.0 Sender accepted\r\n"
     assert seat.say(b"RCPT TO:<b@example.org>\r\n") == b"250 2.1.5 Recipient accepted\r\n"
@@ -240,7 +241,7 @@ def test_an_accepted_message_loses_nothing() -> None:
         (b"EHLO c.example\r\nMAIL FROM:<> BODY=8BITMIME\r\n", [250, 250], "RFC 6152"),
         (b"EHLO c.example\r\nMAIL FROM:<> BODY=BINARYMIME\r\n", [250, 501], "not without CHUNKING"),
         (b"EHLO c.example\r\nMAIL FROM:<> SMTPUTF8\r\n", [250, 555], "not offered"),
-        (b"AUTH PLAIN\r\nBDAT 1\r\nLHLO c.example\r\nTURN\r\n", [502, 502, 502, 502], "known, and not implemented"),
+        (b"ETRN x\r\nXCLIENT x\r\nBURL x\r\nTURN\r\n", [502, 502, 502, 502], "known, and not implemented"),
         (b"\r\n", [500], "an empty line"),
     ],
 )
@@ -294,7 +295,8 @@ def test_the_conversation_can_be_followed() -> None:
         TraceLine("C", b"EHLO client.example"),
         TraceLine(
             "S",
-            b"250-mx.example.org\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-PIPELINING\r\n250 SIZE 52428800\r\n",
+            b"250-mx.example.org\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-ENHANCEDSTATUSCODES\r\n250-PIPELINING\r\n"
+            b"250 SIZE 52428800\r\n",
         ),
         TraceLine("C", b"MAIL FROM:<a@example.com>"),
         TraceLine("S", b"250 2.1.0 Sender accepted\r\n"),

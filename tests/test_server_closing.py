@@ -25,7 +25,7 @@ from smtpstate import (
 )
 from tests.helpers import ManualClock, Seat, codes, in_body, in_transaction, ready
 
-CONFIG = ServerConfig("mx.example.org", starttls=True)
+CONFIG = ServerConfig("mx.example.org", starttls=True, mechanisms=("PLAIN",), auth_in_clear=True)
 EHLO = b"EHLO c.example\r\n"
 MAIL = EHLO + b"MAIL FROM:<>\r\n"
 RCPT = MAIL + b"RCPT TO:<postmaster>\r\n"
@@ -38,6 +38,8 @@ PHASES = [
     (Phase.MAIL, MAIL, True),
     (Phase.RCPT, RCPT, True),
     (Phase.BODY, RCPT + b"DATA\r\n", True),
+    (Phase.CHUNK, RCPT + b"BDAT 5\r\nabc", True),
+    (Phase.CHUNKED, RCPT + b"BDAT 3\r\nabc", True),
     (Phase.CLOSING, b"QUIT\r\n", False),
 ]
 

@@ -77,7 +77,7 @@ def test_recipients_that_the_application_refused_do_not_count() -> None:
     ("line", "code", "reason"),
     [
         (b"FROB", 500, "unknown"),
-        (b"AUTH", 502, "not implemented"),
+        (b"TURN", 502, "not implemented"),
         (b"DATA", 503, "out of sequence"),
         (b"EHLO", 501, "no argument"),
         (b"x" * 3000, 500, "too long"),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
 
-from smtpstate._commands import COMMANDS, Verb
+from smtpstate._commands import Verb
 from smtpstate._state import (
     CLOSING_CODES,
     GUARDS,
     HELLO_FIRST,
+    HELLOS,
     NESTED_MAIL,
     OUT_OF_SEQUENCE,
     REFUSALS,
@@ -21,13 +23,15 @@ from smtpstate._state import (
     Phase,
     Session,
 )
+from smtpstate._syntax import COMMANDS
+from tests.helpers import session_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from smtpstate._replies import Reply
 
-Key = tuple[Phase, bool, bool, bool]
+Key = tuple[Phase, tuple[bool, ...]]
 OK, MORE, FAIL, CLOSE = Outcome.OK, Outcome.MORE, Outcome.FAIL, Outcome.CLOSE
 
 
@@ -40,20 +44,21 @@ def steps(session: Session) -> Iterator[Session]:
             after = session.copy()
             after.advance(verb, outcome)
             yield after
-            if verb is Verb.EHLO and outcome is OK:
-                # Whether STARTTLS is announced is what one side says and the other hears; both are possible.
-                offered = after.copy()
-                offered.offers_tls = not after.offers_tls
-                yield offered
+            if verb in HELLOS and verb is not Verb.HELO and outcome is OK:
+                # What is announced is what one side says and the other hears; all of it is possible.
+                for tls, auth, chunking in product((False, True), repeat=3):
+                    offered = after.copy()
+                    offered.announce(tls=tls, auth=auth, chunking=chunking)
+                    yield offered
     after = session.copy()
     after.close()
     yield after
 
 
-def explore() -> dict[Key, Session]:
+def explore(start: Session) -> dict[Key, Session]:
     """All that can be reached, breadth first."""
     found: dict[Key, Session] = {}
-    waiting = deque([Session()])
+    waiting = deque([start])
     while waiting:
         session = waiting.popleft()
         if session.key not in found:
@@ -62,24 +67,38 @@ def explore() -> dict[Key, Session]:
     return found
 
 
-REACHABLE = explore()
+KINDS_BY_NAME = ("lmtp", "tls", "auth")
+KINDS = list(product((False, True), repeat=3))
+REACHED = {(lmtp, tls, auth): explore(Session(lmtp=lmtp, needs_tls=tls, needs_auth=auth)) for lmtp, tls, auth in KINDS}
+REACHABLE = {key: session for found in REACHED.values() for key, session in found.items()}
 
 
 def test_the_table_has_a_row_for_each_phase() -> None:
     assert list(TRANSITIONS) == list(Phase)
 
 
-def test_every_phase_is_reachable() -> None:
-    assert {session.phase for session in REACHABLE.values()} == set(Phase)
+@pytest.mark.parametrize(("lmtp", "tls", "auth"), KINDS)
+def test_every_phase_is_reachable(lmtp: bool, tls: bool, auth: bool) -> None:
+    assert {session.phase for session in REACHED[lmtp, tls, auth].values()} == set(Phase)
 
 
-def test_the_number_of_sessions_is_known() -> None:
-    """A change of the table shows here, on purpose.
-
-    CONNECT, REFUSED and GREETED know one fact, `secure`: 2 each. READY, MAIL, RCPT, BODY, CLOSING and CLOSED know all
-    three: 8 each. A handshake inside a session begins in one state alone: ESMTP, offered, not secure.
-    """
-    assert len(REACHABLE) == 3 * 2 + 6 * 8 + 1
+@pytest.mark.parametrize(("lmtp", "tls", "auth"), KINDS)
+def test_the_number_of_sessions_is_known(lmtp: bool, tls: bool, auth: bool) -> None:
+    """A change of the table shows here, on purpose."""
+    found = Counter(session.phase for session in REACHED[lmtp, tls, auth].values())
+    hellos = 2 * 2 * 2 + (not lmtp)  # what EHLO or LHLO announces; HELO, which LMTP lacks, announces nothing
+    known = 4 - tls  # secure or not, authenticated or not; but nobody authenticates in clear where TLS is needed
+    allowed = (2 - tls) * (2 - auth)  # those of them that may send mail
+    assert found == {
+        **dict.fromkeys((Phase.CONNECT, Phase.REFUSED, Phase.GREETED), 2),  # secure or not, and nothing else yet
+        Phase.READY: known * hellos,
+        Phase.AUTH: (2 - tls) * 2 * 2,  # AUTH is offered and was not used; STARTTLS and CHUNKING are free
+        Phase.TLS: (2 - tls) * 2 * 2,  # STARTTLS is offered and was not used; AUTH and CHUNKING are free
+        **dict.fromkeys((Phase.MAIL, Phase.RCPT, Phase.BODY), allowed * hellos),
+        **dict.fromkeys((Phase.CHUNK, Phase.CHUNKED, Phase.DEAD), allowed * 2 * 2),  # CHUNKING is offered
+        # As READY; and in LMTP a session without a hello is not the same as one after HELO.
+        **dict.fromkeys((Phase.CLOSING, Phase.CLOSED), known * hellos + 2 * lmtp),
+    }
 
 
 @pytest.mark.parametrize("phase", Phase)
@@ -131,8 +150,10 @@ def test_each_guard_is_seen_both_ways(verb: Verb, guard: object) -> None:
 
 
 def test_a_guard_names_its_fact() -> None:
-    facts = [guard.fact for guards in GUARDS.values() for guard in guards]
-    assert facts == ["not secure", "ESMTP", "TLS is offered", "a recipient was accepted"]
+    for guards in GUARDS.values():
+        facts = [guard.fact for guard in guards]
+        assert all(facts)
+        assert len(set(facts)) == len(facts)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +174,19 @@ def test_a_guard_names_its_fact() -> None:
         (Phase.MAIL, Verb.STARTTLS, 503, "5.5.1", "not inside a transaction"),
         (Phase.RCPT, Verb.MAIL, 503, "5.5.1", "section 4.1.4: transactions do not nest"),
         (Phase.RCPT, Verb.STARTTLS, 503, "5.5.1", "not inside a transaction"),
+        (Phase.GREETED, Verb.AUTH, 503, "5.5.1", "RFC 4954 section 4: EHLO comes first"),
+        (Phase.GREETED, Verb.BDAT, 503, "5.5.1", "no MAIL"),
+        (Phase.READY, Verb.BDAT, 503, "5.5.1", "no MAIL"),
+        (Phase.MAIL, Verb.AUTH, 503, "5.5.1", "RFC 4954 section 4: not inside a transaction"),
+        (Phase.RCPT, Verb.AUTH, 503, "5.5.1", "RFC 4954 section 4: not inside a transaction"),
+        (Phase.AUTH, Verb.NOOP, 503, "5.5.1", "an exchange has no commands in it"),
+        (Phase.CHUNK, Verb.NOOP, 503, "5.5.1", "nor has a chunk"),
+        (Phase.CHUNKED, Verb.MAIL, 503, "5.5.1", "RFC 3030 section 2: only BDAT goes on"),
+        (Phase.CHUNKED, Verb.RCPT, 503, "5.5.1", "RFC 3030 section 2: only BDAT goes on"),
+        (Phase.CHUNKED, Verb.DATA, 503, "5.5.1", "RFC 3030 section 2: not both in one transaction"),
+        (Phase.DEAD, Verb.BDAT, 503, "5.5.1", "RFC 3030 section 2: RSET comes first"),
+        (Phase.DEAD, Verb.MAIL, 503, "5.5.1", "RFC 3030 section 2: RSET comes first"),
+        (Phase.DEAD, Verb.DATA, 503, "5.5.1", "RFC 3030 section 2: RSET comes first"),
         (Phase.BODY, Verb.NOOP, 503, "5.5.1", "a body has no commands in it"),
         (Phase.TLS, Verb.NOOP, 503, "5.5.1", "a handshake has no commands in it"),
         (Phase.CLOSING, Verb.NOOP, 503, "5.5.1", "the last reply was said"),
@@ -165,17 +199,53 @@ def test_what_comes_out_of_sequence_is_refused(phase: Phase, verb: Verb, code: i
     assert (refusal.code, str(refusal.enhanced)) == (code, enhanced), reason
 
 
+OFFERED = ("esmtp", "offers_tls", "offers_auth", "offers_chunking")
+
+
 @pytest.mark.parametrize(
-    ("session", "refusal", "reason"),
+    ("session", "verb", "refusal", "reason"),
     [
-        (Session(Phase.READY, esmtp=True, offers_tls=True), None, "all three facts hold"),
-        (Session(Phase.READY, secure=True, esmtp=True, offers_tls=True), 503, "RFC 3207 section 4.2: not twice"),
-        (Session(Phase.READY, esmtp=True), 502, "not offered"),
-        (Session(Phase.READY, offers_tls=True), 503, "HELO has no extensions"),
+        (session_at(Phase.READY, *OFFERED), Verb.STARTTLS, None, "all three facts hold"),
+        (session_at(Phase.READY, *OFFERED, "secure"), Verb.STARTTLS, 503, "RFC 3207 section 4.2: not twice"),
+        (session_at(Phase.READY, "esmtp"), Verb.STARTTLS, 502, "not offered"),
+        (session_at(Phase.READY, "offers_tls"), Verb.STARTTLS, 503, "HELO has no extensions"),
+        (session_at(Phase.READY, *OFFERED), Verb.AUTH, None, "offered, and not used"),
+        (session_at(Phase.READY, *OFFERED, "authenticated"), Verb.AUTH, 503, "RFC 4954 section 4: once"),
+        (session_at(Phase.READY, "esmtp"), Verb.AUTH, 502, "not offered"),
+        (session_at(Phase.READY, "offers_auth"), Verb.AUTH, 503, "HELO has no extensions"),
+        (session_at(Phase.READY, *OFFERED, tls=True), Verb.AUTH, 530, "RFC 3207 section 4: TLS first"),
+        (session_at(Phase.READY, *OFFERED, "secure", tls=True), Verb.AUTH, None, "which it is"),
+        (session_at(Phase.READY, tls=True), Verb.MAIL, 530, "RFC 3207 section 4"),
+        (session_at(Phase.READY, tls=True), Verb.VRFY, 530, "RFC 3207 section 4"),
+        (session_at(Phase.READY, tls=True), Verb.EXPN, 530, "RFC 3207 section 4"),
+        (session_at(Phase.READY, tls=True), Verb.NOOP, None, "RFC 3207 section 4 exempts it"),
+        (session_at(Phase.READY, *OFFERED, tls=True), Verb.STARTTLS, None, "RFC 3207 section 4 exempts it"),
+        (session_at(Phase.READY, tls=True), Verb.QUIT, None, "RFC 3207 section 4 exempts it"),
+        (session_at(Phase.READY, "secure", tls=True), Verb.MAIL, None, "TLS is active"),
+        (session_at(Phase.READY, auth=True), Verb.MAIL, 530, "RFC 4954 section 6"),
+        (session_at(Phase.READY, auth=True), Verb.VRFY, 530, "RFC 4954 section 6"),
+        (session_at(Phase.READY, auth=True), Verb.EXPN, 530, "RFC 4954 section 6"),
+        (session_at(Phase.READY, auth=True), Verb.RSET, None, "RFC 4954 section 6 exempts it"),
+        (session_at(Phase.READY, "authenticated", auth=True), Verb.MAIL, None, "known"),
+        (session_at(Phase.READY, "secure", tls=True, auth=True), Verb.MAIL, 530, "TLS alone is not enough"),
+        (session_at(Phase.READY, "secure", "authenticated", tls=True, auth=True), Verb.MAIL, None, "both"),
+        (session_at(Phase.READY), Verb.LHLO, 500, "RFC 2033 section 4.1: only in LMTP"),
+        (session_at(Phase.READY), Verb.EHLO, None, "SMTP"),
+        (session_at(Phase.GREETED, lmtp=True), Verb.LHLO, None, "LMTP"),
+        (session_at(Phase.GREETED, lmtp=True), Verb.EHLO, 500, "RFC 2033 section 4.1: not in LMTP"),
+        (session_at(Phase.GREETED, lmtp=True), Verb.HELO, 500, "RFC 2033 section 4.1: not in LMTP"),
+        (session_at(Phase.MAIL, lmtp=True), Verb.DATA, 503, "RFC 2033 section 4.2: no accepted recipient"),
+        (session_at(Phase.MAIL), Verb.DATA, 554, "RFC 5321 section 4.1.1.4: no accepted recipient"),
+        (session_at(Phase.RCPT, lmtp=True), Verb.DATA, None, "there is one"),
+        (session_at(Phase.MAIL, *OFFERED, lmtp=True), Verb.BDAT, 503, "RFC 2033 section 4.2"),
+        (session_at(Phase.MAIL, *OFFERED), Verb.BDAT, 554, "no accepted recipient"),
+        (session_at(Phase.RCPT, *OFFERED), Verb.BDAT, None, "offered, and a recipient"),
+        (session_at(Phase.CHUNKED, *OFFERED), Verb.BDAT, None, "the next one"),
+        (session_at(Phase.RCPT, "esmtp"), Verb.BDAT, 502, "CHUNKING is not offered"),
     ],
 )
-def test_starttls_needs_three_facts(session: Session, refusal: int | None, reason: str) -> None:
-    found = session.check(Verb.STARTTLS)
+def test_what_a_verb_needs_beside_its_phase(session: Session, verb: Verb, refusal: int | None, reason: str) -> None:
+    found = session.check(verb)
     assert (None if found is None else found.code) == refusal, reason
 
 
@@ -208,6 +278,25 @@ def test_refusals_have_more_to_say_only_where_the_table_refuses() -> None:
         (Phase.READY, Verb.STARTTLS, FAIL, Phase.READY, "454 changes nothing"),
         (Phase.READY, Verb.RCPT, OK, Phase.READY, "what the table does not name changes nothing"),
         (Phase.TLS, Verb.TLS, OK, Phase.GREETED, "RFC 3207 section 4.2"),
+        (Phase.READY, Verb.AUTH, MORE, Phase.AUTH, "334"),
+        (Phase.READY, Verb.AUTH, OK, Phase.READY, "235 at once"),
+        (Phase.READY, Verb.AUTH, FAIL, Phase.READY, "535 at once"),
+        (Phase.AUTH, Verb.RESPONSE, MORE, Phase.AUTH, "one more challenge"),
+        (Phase.AUTH, Verb.RESPONSE, OK, Phase.READY, "235"),
+        (Phase.AUTH, Verb.RESPONSE, FAIL, Phase.READY, "535, 501"),
+        (Phase.RCPT, Verb.BDAT, MORE, Phase.CHUNK, "its octets come"),
+        (Phase.MAIL, Verb.BDAT, FAIL, Phase.DEAD, "refused"),
+        (Phase.CHUNK, Verb.CHUNK, OK, Phase.CHUNKED, "250, and not the last"),
+        (Phase.CHUNK, Verb.CHUNK, FAIL, Phase.DEAD, "refused at its end"),
+        (Phase.CHUNK, Verb.END, OK, Phase.READY, "the last, taken"),
+        (Phase.CHUNK, Verb.END, FAIL, Phase.READY, "the last, refused"),
+        (Phase.CHUNKED, Verb.BDAT, MORE, Phase.CHUNK, "the next chunk"),
+        (Phase.CHUNKED, Verb.RSET, OK, Phase.READY, "chunks are dropped"),
+        (Phase.CHUNKED, Verb.EHLO, OK, Phase.READY, "chunks are dropped"),
+        (Phase.DEAD, Verb.RSET, OK, Phase.READY, "the way out"),
+        (Phase.DEAD, Verb.EHLO, OK, Phase.READY, "the way out"),
+        (Phase.DEAD, Verb.QUIT, OK, Phase.CLOSING, "the way out"),
+        (Phase.DEAD, Verb.NOOP, OK, Phase.DEAD, "which leads nowhere"),
         (Phase.READY, Verb.QUIT, OK, Phase.CLOSING, "221"),
         (Phase.BODY, Verb.END, CLOSE, Phase.CLOSING, "421 closes from anywhere"),
     ],
@@ -219,24 +308,40 @@ def test_where_a_reply_leads(phase: Phase, verb: Verb, outcome: Outcome, after: 
 
 
 def test_after_a_handshake_nothing_learnt_in_clear_is_left() -> None:
-    session = Session(Phase.TLS, esmtp=True, offers_tls=True)
+    session = session_at(Phase.TLS, *OFFERED, "authenticated", auth=True)
     session.advance(Verb.TLS, OK)
-    assert session.key == (Phase.GREETED, True, False, False)
+    assert session.key == session_at(Phase.GREETED, "secure", auth=True).key
 
 
 def test_a_failed_handshake_makes_nothing_secure() -> None:
-    session = Session(Phase.TLS, esmtp=True, offers_tls=True)
+    session = session_at(Phase.TLS, *OFFERED)
     session.advance(Verb.TLS, FAIL)
-    assert session.key == (Phase.CLOSING, False, True, True)
+    assert session.key == session_at(Phase.CLOSING, *OFFERED).key
 
 
-@pytest.mark.parametrize(("verb", "esmtp"), [(Verb.EHLO, True), (Verb.HELO, False)])
+@pytest.mark.parametrize(("verb", "esmtp"), [(Verb.EHLO, True), (Verb.LHLO, True), (Verb.HELO, False)])
 def test_the_last_hello_says_whether_it_is_esmtp(verb: Verb, esmtp: bool) -> None:
-    session = Session(Phase.READY, esmtp=not esmtp)
+    session = session_at(Phase.READY, *() if esmtp else ("esmtp",))
     session.advance(verb, FAIL)
     assert session.esmtp is not esmtp, "a refused one does not count"
     session.advance(verb, OK)
     assert session.esmtp is esmtp
+
+
+def test_a_hello_forgets_what_an_earlier_one_announced_and_nothing_else() -> None:
+    session = session_at(Phase.READY, *OFFERED, "secure", "authenticated")
+    session.advance(Verb.EHLO, FAIL)
+    assert session.offers_tls, "a refused one does not count"
+    session.advance(Verb.EHLO, OK)
+    assert session.key == session_at(Phase.READY, "esmtp", "secure", "authenticated").key
+
+
+@pytest.mark.parametrize(("phase", "verb"), [(Phase.READY, Verb.AUTH), (Phase.AUTH, Verb.RESPONSE)])
+@pytest.mark.parametrize("outcome", Outcome)
+def test_only_a_yes_authenticates(phase: Phase, verb: Verb, outcome: Outcome) -> None:
+    session = session_at(phase, *OFFERED)
+    session.advance(verb, outcome)
+    assert session.authenticated is (outcome is OK)
 
 
 @pytest.mark.parametrize(
@@ -269,11 +374,22 @@ def test_a_transaction_is_open_from_mail_to_the_final_dot(phase: Phase) -> None:
 
 
 def test_a_copy_goes_its_own_way() -> None:
-    session = Session(Phase.READY, secure=True, esmtp=True, offers_tls=True)
+    session = session_at(Phase.READY, *OFFERED, "secure", lmtp=True, auth=True)
     copy = session.copy()
     assert copy.key == session.key
     copy.advance(Verb.MAIL, OK)
+    copy.advance(Verb.LHLO, OK)
     assert session.phase is Phase.READY
+    assert session.offers_tls
+
+
+@pytest.mark.parametrize(
+    "fact", ["secure", "authenticated", "esmtp", "offers_tls", "offers_auth", "offers_chunking", "lmtp", "tls", "auth"]
+)
+def test_every_fact_tells_sessions_apart_and_is_copied(fact: str) -> None:
+    session = session_at(Phase.READY, **{fact: True}) if fact in KINDS_BY_NAME else session_at(Phase.READY, fact)
+    assert session.key != Session(Phase.READY).key
+    assert session.copy().key == session.key
 
 
 def test_every_verb_with_a_row_is_somewhere_in_the_table() -> None:

@@ -18,6 +18,7 @@ from smtpstate import (
     EndOfMessage,
     ForwardPath,
     Helo,
+    Lhlo,
     Peer,
     Rcpt,
     Refusal,
@@ -116,7 +117,7 @@ class Message:
     body: MessageBody
     peer: Peer | None
     tls: TlsInfo | None
-    hello: Ehlo | Helo | None
+    hello: Ehlo | Helo | Lhlo | None
     size: int | None = None
 
     @property

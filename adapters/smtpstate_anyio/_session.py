@@ -18,7 +18,7 @@ from smtpstate_anyio._driver import deadline_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
-    from smtpstate import Ehlo, Helo, Peer, Reply, ServerConnection, ServerEvent, TlsInfo, Transaction
+    from smtpstate import Ehlo, Helo, Lhlo, Peer, Reply, ServerConnection, ServerEvent, TlsInfo, Transaction
     from smtpstate._events import Owed
     from smtpstate_anyio._driver import Driver
     from smtpstate_anyio._listen import BoundListener
@@ -55,9 +55,14 @@ class Session:
         return self.connection.tls
 
     @property
-    def hello(self) -> Ehlo | Helo | None:
-        """What the client said in EHLO or HELO; None before, and again after STARTTLS."""
+    def hello(self) -> Ehlo | Helo | Lhlo | None:
+        """What the client said in its hello; None before, and again after STARTTLS."""
         return self.connection.hello
+
+    @property
+    def identity(self) -> str | None:
+        """Who AUTH said it is; None before."""
+        return self.connection.identity
 
     @property
     def phase(self) -> Phase:
@@ -88,6 +93,14 @@ class Session:
     def reply(self, reply: Reply) -> bool:
         """Answers what is owed with `reply`. False when the session ended meanwhile. Raises LocalProtocolError."""
         return self.connection.reply(reply)
+
+    def challenge(self, data: bytes) -> bool:
+        """Goes on with an AUTH exchange. False when the session ended meanwhile. Raises LocalProtocolError."""
+        return self.connection.challenge(data)
+
+    def authenticated(self, identity: str) -> bool:
+        """Ends an AUTH exchange well. False when the session ended meanwhile. Raises LocalProtocolError."""
+        return self.connection.authenticated(identity)
 
     def refuse(self, reply: Reply) -> bool:
         """Refuses the message, from its DATA to its end. Raises LocalProtocolError."""

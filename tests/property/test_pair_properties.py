@@ -32,8 +32,8 @@ from smtpstate import (
     TlsMode,
     Vrfy,
 )
-from smtpstate._commands import COMMANDS
 from smtpstate._delivery import Envelope, open_session, quit_session, send_message
+from smtpstate._syntax import COMMANDS
 from smtpstate_testing import Pair, accept_everything
 from tests.property.wire import PATIENT, bodies, cuts
 

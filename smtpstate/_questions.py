@@ -1,0 +1,116 @@
+"""What a reply can be bound to: what can be said to it, where that leads, and how long it may take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from smtpstate._commands import Auth, AuthCancel, AuthResponse, Bdat, Command, EndOfMessage, Mail, Rcpt, Verb, Wait
+from smtpstate._errors import Fault, GrammarError, LocalProtocolError
+from smtpstate._events import Connected, Timer
+from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, check_parameters
+from smtpstate._state import Outcome
+from smtpstate._syntax import AUTHENTICATED, COMMANDS, GREETING, MESSAGE_ACCEPTED, decode_base64
+
+if TYPE_CHECKING:
+    from smtpstate._budget import Limits
+    from smtpstate._capabilities import Capabilities
+    from smtpstate._replies import Reply
+    from smtpstate._state import Session
+
+Question: TypeAlias = Command | Connected | EndOfMessage
+
+EXCHANGE: Final = frozenset({Verb.AUTH, Verb.RESPONSE})  # RFC 4954 section 4: challenges, and lines of their own length
+_WAIT_TIMERS: Final[dict[Wait, Timer]] = {
+    Wait.GREETING: Timer.GREETING,
+    Wait.COMMAND: Timer.COMMAND,
+    Wait.DATA: Timer.DATA,
+    Wait.END: Timer.END,
+}
+
+
+def hoped(question: Question) -> Outcome:
+    """What the table calls success. All that an exchange called off can earn is a refusal (RFC 4954 section 4)."""
+    match question:
+        case Connected():
+            return Outcome.of(GREETING.code)
+        case EndOfMessage():
+            return Outcome.of(MESSAGE_ACCEPTED.code)
+        case AuthResponse():
+            return Outcome.of(AUTHENTICATED.code)
+        case AuthCancel():
+            return Outcome.FAIL
+        case _:
+            return Outcome.of(COMMANDS[question.verb].success.code)
+
+
+def possible(question: Question) -> frozenset[Outcome]:
+    """What can be said to it at all; a challenge only within AUTH (RFC 4954 section 4)."""
+    challenged = question.verb in EXCHANGE and not isinstance(question, AuthCancel)
+    return frozenset({hoped(question), Outcome.FAIL, Outcome.CLOSE, *((Outcome.MORE,) if challenged else ())})
+
+
+def advance(session: Session, question: Question, outcome: Outcome) -> None:
+    """Moves a session by a reply. BDAT has two steps in the table, and one reply for both."""
+    if isinstance(question, Bdat) and outcome is not Outcome.CLOSE and session.check(Verb.BDAT) is None:
+        session.advance(Verb.BDAT, Outcome.MORE)
+        session.advance(Verb.END if question.last else Verb.CHUNK, outcome)
+    else:
+        session.advance(question.verb, outcome)
+
+
+def ends_message(session: Session, question: Question) -> bool:
+    """Whether the answer is that to a message; a last chunk that is out of order is only refused."""
+    if isinstance(question, Bdat):
+        return question.last and session.check(Verb.BDAT) is None
+    return isinstance(question, EndOfMessage)
+
+
+def ends_group(question: Question) -> bool:
+    """Whether a pipelining sender has to wait for the answer (RFC 2920 section 3.1)."""
+    row = COMMANDS.get(question.verb)
+    return row is None or row.ends_group
+
+
+def time_for(question: Question, limits: Limits) -> tuple[Timer, float]:
+    """The timer that waits for the answer, and its seconds (RFC 5321 section 4.5.3.2)."""
+    match question:
+        case Connected():
+            wait = Wait.GREETING
+        case EndOfMessage():
+            wait = Wait.END
+        case AuthResponse() | AuthCancel():
+            wait = Wait.COMMAND
+        case _:
+            wait = COMMANDS[question.verb].wait
+    return _WAIT_TIMERS[wait], limits.wait_seconds(wait)
+
+
+def line_limit(command: Command, limits: Limits) -> int:
+    """How many octets its line may have."""
+    return limits.auth_line if command.verb in EXCHANGE else limits.command_line
+
+
+def require_offered(command: Command, offered: Capabilities) -> None:
+    """Raises LocalProtocolError when `command` needs what is not offered, or gives it a value that it cannot have."""
+    try:
+        match command:
+            case Mail():
+                check_parameters(command.parameters, MAIL_PARAMETERS, offered)
+            case Rcpt():
+                check_parameters(command.parameters, RCPT_PARAMETERS, offered)
+            case Auth(mechanism) if mechanism not in map(str.upper, offered.keywords.get("AUTH", ())):
+                raise GrammarError(Fault.PARAMETER_UNKNOWN, f"{mechanism} is not offered")
+            case _:
+                pass
+    except GrammarError as error:
+        raise LocalProtocolError(f"{command.verb.name}: {error}") from None
+
+
+def challenge_of(reply: Reply) -> bytes | None:
+    """The challenge in a 3yz reply to AUTH or a response, decoded; None when there is none, or it is not base64."""
+    if Outcome.of(reply.code) is not Outcome.MORE:
+        return None
+    try:
+        return decode_base64(reply.text)
+    except GrammarError:
+        return None

@@ -1,0 +1,218 @@
+"""The conversation, alone: what is said, where it leads, and how it ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from smtpstate._budget import Limits
+from smtpstate._commands import Ehlo, Mail, Rcpt, Verb
+from smtpstate._config import SHUTTING_DOWN, ServerConfig, Transaction
+from smtpstate._conversation import Conversation
+from smtpstate._errors import LocalProtocolError
+from smtpstate._events import (
+    CloseReason,
+    CommandRefused,
+    ConnectionClosed,
+    Flow,
+    ResetCause,
+    Timer,
+    TraceLine,
+    TransactionReset,
+    Violation,
+)
+from smtpstate._replies import Reply
+from smtpstate._state import Outcome, Phase
+
+OK = Reply(250, "OK", enhanced="2.0.0")
+
+
+def talk(
+    *, config: ServerConfig | None = None, handshake: bool = False, greeted: bool = True
+) -> tuple[Conversation, list[TraceLine]]:
+    """A conversation, and what is traced of it."""
+    traced: list[TraceLine] = []
+    conversation = Conversation(config or ServerConfig("mx.example.org"), traced.append, handshake=handshake)
+    if greeted:
+        conversation.answer(Verb.CONNECT, Reply(220))
+        conversation.out.take()
+        conversation.out.take()
+        traced.clear()
+    return conversation, traced
+
+
+@pytest.mark.parametrize(
+    ("verb", "reply", "phase", "octets"),
+    [
+        (Verb.NOOP, OK, Phase.GREETED, b"250 2.0.0 OK\r\n"),
+        (Verb.HELO, Reply(250), Phase.READY, b"250 mx.example.org\r\n"),
+        (Verb.EHLO, Reply(550, "No"), Phase.GREETED, b"550 No\r\n"),
+        (Verb.QUIT, Reply(221, "Bye"), Phase.CLOSING, b"221 2.0.0 Bye\r\n"),
+        (Verb.NOOP, Reply(421, "Bye"), Phase.CLOSING, b"421 4.0.0 Bye\r\n"),
+    ],
+)
+def test_a_reply_moves_the_session(verb: Verb, reply: Reply, phase: Phase, octets: bytes) -> None:
+    conversation, traced = talk()
+    conversation.answer(verb, reply)
+    assert conversation.session.phase is phase
+    assert conversation.out.take() == octets
+    assert traced == [TraceLine("S", octets)]
+
+
+@pytest.mark.parametrize(("verb", "reason"), [(Verb.QUIT, CloseReason.QUIT), (Verb.NOOP, CloseReason.CLOSED)])
+def test_the_last_reply_winds_it_up(verb: Verb, reason: CloseReason) -> None:
+    conversation, _ = talk()
+    assert not conversation.is_over
+    conversation.answer(verb, Reply(221, "Bye") if verb is Verb.QUIT else SHUTTING_DOWN)
+    assert conversation.is_over
+    assert conversation.closing.ending == ConnectionClosed(reason)
+
+
+@pytest.mark.parametrize("verb", [Verb.EHLO, Verb.HELO])
+@pytest.mark.parametrize("secure", [False, True])
+def test_what_a_hello_announces_is_known_to_the_session(verb: Verb, secure: bool) -> None:
+    conversation, _ = talk(config=ServerConfig("mx.example.org", starttls=True, mechanisms=("PLAIN",)))
+    conversation.session.secure = secure
+    conversation.answer(verb, Reply(250))
+    session, ehlo = conversation.session, verb is Verb.EHLO
+    assert (session.offers_tls, session.offers_auth, session.offers_chunking) == (
+        ehlo and not secure,
+        ehlo and secure,
+        ehlo,
+    )
+
+
+def test_a_reply_that_cannot_be_sent_changes_nothing() -> None:
+    conversation, traced = talk()
+    with pytest.raises(LocalProtocolError):
+        conversation.answer(Verb.EHLO, Reply(250, "a\r\nb"))
+    assert conversation.session.phase is Phase.GREETED
+    assert not traced
+
+
+@pytest.mark.parametrize(
+    ("owed", "greeted", "octets"),
+    [
+        (None, False, b"421 Service shutting down\r\n"),
+        (None, True, b"421 4.3.2 Service shutting down\r\n"),
+        (Ehlo("c.example"), True, b"421 Service shutting down\r\n"),
+        (Mail.of(""), True, b"421 4.3.2 Service shutting down\r\n"),
+    ],
+)
+def test_a_reply_that_comes_of_itself_keeps_the_rules_of_what_it_answers(
+    owed: Ehlo | Mail | None, greeted: bool, octets: bytes
+) -> None:
+    """RFC 2034 section 4."""
+    conversation, _ = talk(greeted=greeted)
+    conversation.owed = owed
+    conversation.say(SHUTTING_DOWN)
+    assert conversation.out.take() == octets
+
+
+def test_where_a_handshake_is_due_nothing_is_said() -> None:
+    conversation, _ = talk(handshake=True, greeted=False)
+    assert conversation.shakes_hands
+    conversation.violate(Violation.EARLY_PLAINTEXT, SHUTTING_DOWN)
+    assert conversation.out.take() == b""
+    assert not conversation.shakes_hands
+    assert conversation.is_over
+
+
+def test_starttls_is_answered_and_then_a_handshake_is_due() -> None:
+    conversation, _ = talk(config=ServerConfig("mx.example.org", starttls=True))
+    conversation.answer(Verb.EHLO, Reply(250))
+    conversation.answer(Verb.STARTTLS, Reply(220))
+    assert conversation.shakes_hands
+    conversation.budgets.charge_peer(Flow.NEED_TLS, lambda: 0.0)
+    assert conversation.budgets.expired(60.0) is Timer.HANDSHAKE
+
+
+@pytest.mark.parametrize(("reply", "deadline"), [(Reply(334), 300.0), (Reply(235), 400.0), (Reply(535), 400.0)])
+def test_an_exchange_has_one_budget(reply: Reply, deadline: float) -> None:
+    conversation, _ = talk()
+    conversation.session.phase = Phase.AUTH
+    conversation.budgets.charge_peer(Flow.NEED_DATA, lambda: 0.0)
+    conversation.answer(Verb.RESPONSE, reply)
+    conversation.budgets.charge_peer(Flow.NEED_DATA, lambda: 100.0)
+    assert conversation.budgets.deadline == deadline
+
+
+def test_without_a_trace_it_goes_as_well() -> None:
+    conversation = Conversation(ServerConfig("mx.example.org"), None, handshake=False)
+    conversation.heard(b"NOOP")
+    conversation.answer(Verb.CONNECT, Reply(220))
+    assert conversation.out.take() == b"220 mx.example.org ESMTP\r\n"
+
+
+def test_what_was_heard_is_traced() -> None:
+    conversation, traced = talk()
+    conversation.heard(b"NOOP")
+    assert traced == [TraceLine("C", b"NOOP")]
+
+
+@pytest.mark.parametrize(
+    ("lmtp", "recipients", "due"), [(False, 3, 1), (True, 3, 3), (True, 1, 1), (True, None, 1), (False, None, 1)]
+)
+def test_lmtp_has_a_verdict_for_each_recipient(lmtp: bool, recipients: int | None, due: int) -> None:
+    conversation, _ = talk(config=ServerConfig("mx.example.org", lmtp=lmtp))
+    if recipients is not None:
+        conversation.transaction = Transaction(Mail.of(""), (Rcpt.of("a@example.org"),) * recipients)
+    assert conversation.recipients_due == due
+
+
+def test_what_is_missing_is_no_more_so_when_the_peer_is_gone() -> None:
+    conversation, _ = talk()
+    assert conversation.need(Flow.NEED_DATA) is Flow.NEED_DATA
+    conversation.closing.eof = True
+    assert conversation.need(Flow.NEED_DATA) is None
+    assert conversation.closing.ending == ConnectionClosed(CloseReason.EOF)
+
+
+@pytest.mark.parametrize("error", [True, False])
+def test_errors_are_counted_and_what_is_none_is_not(error: bool) -> None:
+    conversation, _ = talk(config=ServerConfig("mx.example.org", Limits(errors=1)))
+    refused = CommandRefused(b"x", Violation.UNKNOWN_COMMAND, Reply(500, "What", enhanced="5.5.2"))
+    conversation.turn_down(refused, error=error)
+    conversation.turn_down(refused, error=error)
+    answers = conversation.out.take()
+    if error:
+        assert answers == b"500 5.5.2 What\r\n421 4.7.0 Too many errors\r\n"
+        assert list(conversation.events) == [refused]
+        assert conversation.closing.ending == ConnectionClosed(CloseReason.VIOLATION, Violation.TOO_MANY_ERRORS)
+    else:
+        assert answers == b"500 5.5.2 What\r\n" * 2
+        assert list(conversation.events) == [refused] * 2
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_transaction_is_dropped_once_and_told_unless_somebody_has_it(taken: bool) -> None:
+    conversation, _ = talk()
+    conversation.drop_transaction(ResetCause.RSET)
+    conversation.transaction = Transaction(Mail.of(""))
+    conversation.partly_taken = taken
+    conversation.answer(Verb.RSET, OK)
+    conversation.drop_transaction(ResetCause.CLOSED)
+    assert conversation.transaction is None
+    assert list(conversation.events) == ([] if taken else [TransactionReset(ResetCause.RSET)])
+
+
+def test_at_its_end_nothing_is_left() -> None:
+    conversation, _ = talk()
+    conversation.owed = Mail.of("")
+    conversation.transaction = Transaction(Mail.of(""))
+    conversation.lines.receive_data(b"NOOP\r\n")
+    conversation.say(OK)
+    conversation.end(ConnectionClosed(CloseReason.LOST))
+    assert conversation.out.take() == b""
+    left: tuple[object, ...] = (conversation.owed, conversation.transaction, len(conversation.lines))
+    assert left == (None, None, 0)
+    assert conversation.session.phase is Phase.CLOSED
+    assert conversation.closing.closed == ConnectionClosed(CloseReason.LOST)
+    assert conversation.budgets.deadline is None
+    assert list(conversation.events) == [TransactionReset(ResetCause.CLOSED)]
+
+
+def test_outcomes_are_what_the_first_digit_says() -> None:
+    conversation, _ = talk()
+    conversation.answer(Verb.EHLO, Reply(251))
+    assert Outcome.of(251) is Outcome.OK
+    assert conversation.session.phase is Phase.READY
