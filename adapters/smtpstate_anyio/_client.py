@@ -74,12 +74,14 @@ async def connect(
     hostname: str | None = None,
     timeout: float | None = 60.0,  # noqa: ASYNC109 - the core keeps it, handshakes and pipelined replies included
     limits: Limits | None = None,
+    lmtp: bool = False,
 ) -> AsyncGenerator[Client, None]:
     """A session with the server at HOST:PORT, greeted and in TLS; the port is 25 by default, 465 with implicit TLS.
 
     `tls` is a TlsMode or its value. With "required" and "implicit" the certificate is verified against `ssl_context`,
     or against the system's authorities. `hostname` is what we say in EHLO. `timeout`, in seconds, bounds everything
-    from here to the end; None leaves it to the time that each reply may take. Raises DeliveryError: CannotConnect,
+    from here to the end; None leaves it to the time that each reply may take. `lmtp` speaks LMTP (RFC 2033), which has
+    no port of its own. Raises DeliveryError: CannotConnect,
     SessionRefused, TlsUnavailable or ConnectionBroken. ValueError for arguments that make no sense.
     """
     mode = TlsMode(tls)
@@ -94,6 +96,7 @@ async def connect(
             limits=limits,
             implicit_tls=mode is TlsMode.IMPLICIT,
             timeout=None if timeout is None else max(0.0, started + timeout - current_time()),
+            lmtp=lmtp,
         )
         machine: Machine[ClientEvent] = connection
         if mode is not TlsMode.OFF:
@@ -141,15 +144,22 @@ class Client:
         return self.connection.closed
 
     async def send(
-        self, message: Source, *, sender: str, recipients: str | Sequence[str], eight_bit: bool | None = None
+        self,
+        message: Source,
+        *,
+        sender: str,
+        recipients: str | Sequence[str],
+        eight_bit: bool | None = None,
+        chunked: bool = False,
     ) -> Delivery:
         """Sends one message, and says what became of it for each recipient.
 
         `message` is bytes, a binary file (read twice where it can be, to count and scan it), an EmailMessage, or an
         iterator of bytes, async or not. `sender` "" is the null reverse-path. `eight_bit` says whether there are octets
         above 127; None finds out, and takes an iterator to have some where the server allows them. Bare CR and LF
-        become CRLF. Raises ConnectionBroken when the session ended before, LocalProtocolError for an address that
-        cannot be sent, or for an octet above 127 that was not announced; what reading `message` raises goes through.
+        become CRLF. `chunked` sends it by BDAT where the server offers CHUNKING. Raises ConnectionBroken when the session
+        ended before, LocalProtocolError for an address that cannot be sent, or for an octet above 127 that was not
+        announced; what reading `message` raises goes through.
         """
         with self._guard:
             closed = self.connection.closed
@@ -164,7 +174,7 @@ class Client:
             scan = await _scan(octets)
             if eight_bit is None:
                 eight_bit = allowed if scan is None else scan.eight_bit
-            envelope = Envelope(sender, addresses(recipients), None if scan is None else scan.size, eight_bit)
+            envelope = Envelope(sender, addresses(recipients), None if scan is None else scan.size, eight_bit, chunked)
             if not envelope.recipients:
                 raise LocalProtocolError("a message needs a recipient")
             async with aclosing(_Pieces(octets, eight_bit=eight_bit)) as body:

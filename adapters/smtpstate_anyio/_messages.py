@@ -6,12 +6,13 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
 from anyio import TASK_STATUS_IGNORED
 
 from smtpstate import (
+    Bdat,
     Body,
     Data,
     Ehlo,
@@ -19,6 +20,7 @@ from smtpstate import (
     ForwardPath,
     Helo,
     Lhlo,
+    LocalProtocolError,
     Peer,
     Rcpt,
     Refusal,
@@ -27,7 +29,7 @@ from smtpstate import (
     SMTPStateError,
     TlsInfo,
 )
-from smtpstate._commands import LOCAL_ERROR
+from smtpstate._syntax import LOCAL_ERROR
 from smtpstate_anyio._server import serve
 from smtpstate_anyio._session import logger
 
@@ -84,6 +86,8 @@ class MessageBody(AsyncIterator[bytes]):
         if self.complete:
             return None
         event = None if self.broken else await anext(self._session, None)
+        while isinstance(event, Bdat):  # another chunk of the same message
+            event = await anext(self._session, None)
         match event:
             case Body(data):
                 self.octets += len(data)
@@ -119,13 +123,25 @@ class Message:
     tls: TlsInfo | None
     hello: Ehlo | Helo | Lhlo | None
     size: int | None = None
+    identity: str | None = None
+    refusals: dict[int, Reply] = field(default_factory=dict[int, Reply])
 
     @property
     def received_with(self) -> str:
         """The WITH of a Received line. RFC 3848 section 2."""
-        if not isinstance(self.hello, Ehlo):
+        if not isinstance(self.hello, Ehlo | Lhlo):
             return "SMTP"
-        return "ESMTP" if self.tls is None else "ESMTPS"
+        name = "LMTP" if isinstance(self.hello, Lhlo) else "ESMTP"
+        return name + ("" if self.tls is None else "S") + ("" if self.identity is None else "A")
+
+    def refuse(self, index: int, refusal: Refusal) -> None:
+        """Answers the recipient at `index` with `refusal`, whatever the others get. RFC 2033 section 4.2.
+
+        Raises LocalProtocolError outside LMTP, where one reply is for all, and for an index that no recipient has.
+        """
+        if not isinstance(self.hello, Lhlo) or not 0 <= index < len(self.recipients):
+            raise LocalProtocolError("only LMTP answers each recipient, and only those that were accepted")
+        self.refusals[index] = refusal.reply.relayed()
 
 
 async def serve_messages(
@@ -188,16 +204,18 @@ class _Messages:
                         session.accept()
                     else:
                         session.reply(_NOT_HERE)
-                case Data():
+                case Data() | Bdat():
                     await self.message(session)
                 case _:
                     pass  # the default verdicts are right
 
     async def message(self, session: Session) -> None:
         transaction = session.transaction
-        if transaction is None or not session.accept():
-            return
-        await session.flush()  # nobody should wait for on_message to hear 354
+        if transaction is None:
+            return  # a first chunk that was refused already
+        if session.owed is not None:
+            session.accept()
+            await session.flush()  # nobody should wait for on_message to hear 354
         message = Message(
             id=f"{time.time_ns() // 1000:x}{secrets.token_hex(4)}",
             sender=transaction.mail.reverse_path,
@@ -207,6 +225,7 @@ class _Messages:
             tls=session.tls,
             hello=session.hello,
             size=transaction.mail.size,
+            identity=session.identity,
         )
         reply = await self.answer(session, message)
         if self.observer is not None:
@@ -236,7 +255,16 @@ class _Messages:
         if not body.complete and reply.code // 100 != 2:
             return reply if session.refuse(reply) else None
         await body.skip()
-        return reply if body.complete and session.reply(reply) else None
+        return reply if body.complete and self.say(session, message, reply) else None
+
+    def say(self, session: Session, message: Message, reply: Reply) -> bool:
+        """Gives the verdict; in LMTP one for each recipient, in order."""
+        if not isinstance(message.hello, Lhlo):
+            return session.reply(reply)
+        said = True
+        for index in range(len(message.recipients)):
+            said = said and session.reply(message.refusals.get(index, reply))
+        return said
 
 
 def _unwrap(error: Exception) -> Exception:

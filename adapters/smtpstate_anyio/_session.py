@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, final
 from anyio import CancelScope, current_time
 
 from smtpstate import Connected, ConnectionClosed, Flow, Phase
-from smtpstate._commands import LOCAL_ERROR
 from smtpstate._config import HANDLER_TIMED_OUT, SHUTTING_DOWN
+from smtpstate._syntax import LOCAL_ERROR
 from smtpstate_anyio._driver import deadline_of
 
 if TYPE_CHECKING:

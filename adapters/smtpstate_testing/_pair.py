@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar, final
 
 from smtpstate import (
+    Auth,
+    AuthResponse,
     ClientConnection,
     ClientEvent,
     Expn,
@@ -40,8 +42,8 @@ PEER: Final = Peer("192.0.2.1", 40_000)
 
 
 def accept_everything(server: ServerConnection, event: ServerEvent) -> None:
-    """A handler that says yes to all mail."""
-    if server.owed is event and not isinstance(event, Vrfy | Expn):
+    """A handler that says yes to all mail; nobody is authenticated by it."""
+    if server.owed is event and not isinstance(event, Vrfy | Expn | Auth | AuthResponse):
         server.accept()
 
 
@@ -84,7 +86,12 @@ class Pair:
             trace=self._trace,
         )
         self.client: Final = ClientConnection(
-            client_hostname, clock=self.clock, limits=client_limits, implicit_tls=implicit, timeout=timeout
+            client_hostname,
+            clock=self.clock,
+            limits=client_limits,
+            implicit_tls=implicit,
+            timeout=timeout,
+            lmtp=config.lmtp,
         )
         self.server_events: Final[list[ServerEvent]] = []
         self.client_events: Final[list[ClientEvent]] = []

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpstate import (
+    AuthCancel,
+    AuthResponse,
     Body,
     CloseReason,
     Command,
@@ -191,6 +193,8 @@ def test_the_client_keeps_the_sync_points(
     """When a command that ends a group arrives, nothing has followed it yet. RFC 2920 section 3.1."""
 
     def handler(server: ServerConnection, event: ServerEvent) -> None:
+        if isinstance(event, AuthResponse | AuthCancel):
+            return  # nobody sends AUTH here
         if isinstance(event, Command) and (COMMANDS[event.verb].ends_group or not pipelining):
             assert b"".join(item.data for item in pair.inputs).endswith(event.raw + b"\r\n")
         accept_everything(server, event)
