@@ -157,9 +157,9 @@ class Client:
         `message` is bytes, a binary file (read twice where it can be, to count and scan it), an EmailMessage, or an
         iterator of bytes, async or not. `sender` "" is the null reverse-path. `eight_bit` says whether there are octets
         above 127; None finds out, and takes an iterator to have some where the server allows them. Bare CR and LF
-        become CRLF. `chunked` sends it by BDAT where the server offers CHUNKING. Raises ConnectionBroken when the session
-        ended before, LocalProtocolError for an address that cannot be sent, or for an octet above 127 that was not
-        announced; what reading `message` raises goes through.
+        become CRLF. `chunked` sends it by BDAT where the server offers CHUNKING. Raises ConnectionBroken when the
+        session ended before, LocalProtocolError for an address that cannot be sent, or for an octet above 127 that was
+        not announced; what reading `message` raises goes through.
         """
         with self._guard:
             closed = self.connection.closed
@@ -187,8 +187,10 @@ class Client:
             while True:
                 if wanted is Wants.EVENT:
                     wanted = procedure.send(await self._event())
-                else:
+                elif wanted is Wants.CHUNK:
                     wanted = procedure.send(b"" if body is None else await anext(body, b""))
+                else:
+                    wanted = procedure.send(await to_thread.run_sync(wanted.run))
         except StopIteration as stop:
             result: _T = stop.value
             return result

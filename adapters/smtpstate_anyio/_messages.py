@@ -14,6 +14,7 @@ from anyio import TASK_STATUS_IGNORED
 from smtpstate import (
     Bdat,
     Body,
+    ConnectionClosed,
     Data,
     Ehlo,
     EndOfMessage,
@@ -28,6 +29,7 @@ from smtpstate import (
     ReversePath,
     SMTPStateError,
     TlsInfo,
+    TransactionReset,
 )
 from smtpstate._syntax import LOCAL_ERROR
 from smtpstate_anyio._server import serve
@@ -85,19 +87,19 @@ class MessageBody(AsyncIterator[bytes]):
     async def _pull(self) -> bytes | None:
         if self.complete:
             return None
-        event = None if self.broken else await anext(self._session, None)
-        while isinstance(event, Bdat):  # another chunk of the same message
-            event = await anext(self._session, None)
-        match event:
-            case Body(data):
-                self.octets += len(data)
-                return data
-            case EndOfMessage():
-                self.complete = True
-                return None
-            case _:
-                self.broken = True
-                raise IncompleteMessage("the message ended before its end")
+        while not self.broken:
+            match await anext(self._session, None):
+                case Body(data):
+                    self.octets += len(data)
+                    return data
+                case EndOfMessage():
+                    self.complete = True
+                    return None
+                case TransactionReset() | ConnectionClosed() | None:
+                    self.broken = True
+                case _:
+                    pass  # the next chunk, or what may stand between two: NOOP, or a command that was refused
+        raise IncompleteMessage("the message ended before its end")
 
     async def skip(self) -> None:
         """Reads what nobody wanted; whether there is an end at all, `complete` tells."""
