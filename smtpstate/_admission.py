@@ -17,7 +17,7 @@ from smtpstate._commands import (
 from smtpstate._config import AUTH_LINE_TOO_LONG, LINE_TOO_LONG, UNKNOWN_MECHANISM
 from smtpstate._errors import Fault, GrammarError
 from smtpstate._events import FAULT_VIOLATIONS, CommandRefused, Violation
-from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, check_parameters
+from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, ParameterTable, check_parameters
 from smtpstate._syntax import fault_reply, find_verb, parse_command, parse_response
 
 # Only for lines that have been parsed.
@@ -71,12 +71,17 @@ def announced(refused: CommandRefused) -> int | None:
 
 
 def admit(
-    line: bytes, session: Session, offered: Container[str], mechanisms: Container[str] = ()
+    line: bytes,
+    session: Session,
+    offered: Container[str],
+    mechanisms: Container[str] = (),
+    tables: tuple[ParameterTable, ParameterTable] = (MAIL_PARAMETERS, RCPT_PARAMETERS),
 ) -> Command | CommandRefused:
     """The command in `line`, which lacks its ending; or why it is none that may come now, and the reply to say so.
 
     Order comes before syntax: a verb out of sequence is 503 whatever follows it. `offered` are EHLO keywords and
-    `mechanisms` those of AUTH. Never raises. RFC 5321 sections 4.1.4 and 4.2.4.
+    `mechanisms` those of AUTH; `tables` have the parameters of MAIL and of RCPT. Never raises. RFC 5321 sections 4.1.4
+    and 4.2.4.
     """
     verb: Verb | None = None
     try:
@@ -90,9 +95,9 @@ def admit(
             return CommandRefused(masked(line), violation, refusal)
         command = parse_command(verb, line)
         if isinstance(command, Mail):
-            check_parameters(command.parameters, MAIL_PARAMETERS, offered if session.esmtp else ())
+            check_parameters(command.parameters, tables[0], offered if session.esmtp else ())
         elif isinstance(command, Rcpt):
-            check_parameters(command.parameters, RCPT_PARAMETERS, offered if session.esmtp else ())
+            check_parameters(command.parameters, tables[1], offered if session.esmtp else ())
         elif isinstance(command, Auth) and command.mechanism not in mechanisms:
             return CommandRefused(masked(line), Violation.UNKNOWN_MECHANISM, UNKNOWN_MECHANISM)
     except GrammarError as error:

@@ -42,6 +42,7 @@ from smtpstate._questions import (
 from smtpstate._replies import Reply, ReplyReader
 from smtpstate._state import Outcome, Phase, Session
 from smtpstate._syntax import encode_command
+from smtpstate.extensions import Extension, tables
 
 _AS_AGREED: Final = frozenset({CloseReason.QUIT, CloseReason.CLOSED})
 _NO_COMMANDS: Final = frozenset({Phase.AUTH, Phase.BODY, Phase.TLS})
@@ -65,6 +66,7 @@ class ClientConnection:
         implicit_tls: bool = False,
         timeout: float | None = None,
         lmtp: bool = False,
+        extensions: tuple[Extension, ...] = (),
     ) -> None:
         self.hostname: Final = hostname
         self.capabilities: Capabilities = NO_CAPABILITIES
@@ -73,6 +75,7 @@ class ClientConnection:
         self._clock: Final = clock
         self._limits: Final = limits if limits is not None else Limits()
         self.lmtp: Final = lmtp
+        self._tables: Final = tables(extensions)[:2]
         self._session: Final = Session(lmtp=lmtp)  # moves on replies only
         self._assumed: Session = Session(lmtp=lmtp)  # as if all that is outstanding succeeds
         self._lines: Final = LineReader()
@@ -251,7 +254,7 @@ class ClientConnection:
     def check(self, command: Command) -> bytes:
         """The line that `send` would write. Raises LocalProtocolError for what is not offered or cannot be spelled."""
         # A hello replaces what an older one offered (RFC 5321 section 4.1.4), so while one is due nothing is certain.
-        require_offered(command, NO_CAPABILITIES if self._hellos else self.capabilities)
+        require_offered(command, NO_CAPABILITIES if self._hellos else self.capabilities, self._tables)
         return encode_command(command, line_limit(command, self._limits))
 
     def _check_order(self, command: Command) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from smtpstate._address import parse_domain_or_literal
 from smtpstate._budget import Limits
@@ -14,6 +14,10 @@ from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Session
 from smtpstate._syntax import VERDICTS
+from smtpstate.extensions import BUILT_IN, Extension, check_offers, tables
+
+if TYPE_CHECKING:
+    from smtpstate._params import ParameterTable
 
 SHUTTING_DOWN: Final = Reply(421, "Service shutting down", enhanced="4.3.2")
 TIMED_OUT: Final = Reply(421, "Timeout exceeded", enhanced="4.4.2")
@@ -34,7 +38,10 @@ _PLAIN_REPLIES: Final = frozenset({Verb.CONNECT, *HELLOS})
 # sasl-mech (RFC 4422 section 3.1).
 _MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")
 
+# What is offered unless something else is asked for; and what may be asked for besides, since it needs the application:
+# it has to keep what these parameters promise.
 OFFERS: Final = frozenset({"PIPELINING", "8BITMIME", "CHUNKING", "ENHANCEDSTATUSCODES", "SIZE"})
+CARRIED: Final = frozenset({"DSN", "REQUIRETLS", "FUTURERELEASE", "DELIVERBY", "MT-PRIORITY", "RRVS"})
 
 
 @final
@@ -42,7 +49,8 @@ OFFERS: Final = frozenset({"PIPELINING", "8BITMIME", "CHUNKING", "ENHANCEDSTATUS
 class ServerConfig:
     """What a server says of itself.
 
-    `hostname` is a domain or an address literal. `offers` are EHLO keywords, of those in OFFERS; `starttls` says that
+    `hostname` is a domain or an address literal. `offers` are EHLO keywords, of those in OFFERS and CARRIED;
+    `extensions` are your own, and those of `smtpstate.extensions` that say more than a keyword. `starttls` says that
     STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and `asks_expn` the application answers these.
     `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper case; they are offered inside TLS only,
     unless `auth_in_clear`. `requires_tls` and `requires_auth` are for submission: 530 until it is so (RFC 6409 section
@@ -60,6 +68,9 @@ class ServerConfig:
     auth_in_clear: bool = False
     requires_tls: bool = False
     requires_auth: bool = False
+    extensions: tuple[Extension, ...] = ()
+    tables: tuple[ParameterTable, ParameterTable] = field(init=False, repr=False, compare=False)
+    _announced: tuple[frozenset[str], frozenset[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         try:
@@ -68,8 +79,13 @@ class ServerConfig:
             raise LocalProtocolError(f"neither a domain nor an address literal: {self.hostname!r}") from None
         if not all(_MECHANISM.fullmatch(mechanism) for mechanism in self.mechanisms):
             raise LocalProtocolError(f"not names of mechanisms: {', '.join(self.mechanisms)}")
-        if not self.offers <= OFFERS:
-            raise LocalProtocolError(f"not implemented: {', '.join(sorted(self.offers - OFFERS))}")
+        if not self.offers <= OFFERS | CARRIED:
+            raise LocalProtocolError(f"not implemented: {', '.join(sorted(self.offers - OFFERS - CARRIED))}")
+        mail, rcpt, given = tables(self.extensions)
+        check_offers(self.offers | given.keys(), self.extensions)
+        object.__setattr__(self, "tables", (mail, rcpt))
+        announced = [frozenset(self.capabilities(secure=secure).keywords) for secure in (False, True)]
+        object.__setattr__(self, "_announced", tuple(announced))
 
     def asks(self, verb: Verb) -> bool:
         """Whether the application owes `verb` a verdict; the rest is answered by the core."""
@@ -93,9 +109,15 @@ class ServerConfig:
         """Whether a hello announces AUTH: in clear only where that was asked for (RFC 4954 section 4)."""
         return bool(self.mechanisms) and (secure or self.auth_in_clear)
 
+    def offered(self, *, secure: bool) -> frozenset[str]:
+        """The keywords that a hello announces."""
+        return self._announced[secure]
+
     def capabilities(self, *, secure: bool) -> Capabilities:
         """What a hello announces."""
-        keywords: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(self.offers), ())
+        asked = [BUILT_IN[name] for name in sorted(self.offers & CARRIED)]
+        keywords: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(self.offers - CARRIED), ())
+        keywords |= {one.keyword: one.announced for one in (*asked, *self.extensions) if secure or not one.tls_only}
         if "SIZE" in keywords:
             keywords["SIZE"] = (str(self.limits.message),)
         if self.offers_tls(secure=secure):

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from smtpstate._commands import Auth, AuthCancel, AuthResponse, Bdat, Command, EndOfMessage, Mail, Rcpt, Verb, Wait
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._events import Connected, Timer
-from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, check_parameters
+from smtpstate._params import ParameterTable, check_parameters
 from smtpstate._state import Outcome
 from smtpstate._syntax import AUTHENTICATED, COMMANDS, GREETING, MESSAGE_ACCEPTED, decode_base64
+from smtpstate.extensions import tables
 
 if TYPE_CHECKING:
     from smtpstate._budget import Limits
@@ -85,19 +86,24 @@ def time_for(question: Question, limits: Limits) -> tuple[Timer, float]:
     return _WAIT_TIMERS[wait], limits.wait_seconds(wait)
 
 
+_BUILT_IN: Final = tables()[:2]
+
+
 def line_limit(command: Command, limits: Limits) -> int:
     """How many octets its line may have."""
     return limits.auth_line if command.verb in EXCHANGE else limits.command_line
 
 
-def require_offered(command: Command, offered: Capabilities) -> None:
+def require_offered(
+    command: Command, offered: Capabilities, tables: tuple[ParameterTable, ParameterTable] = _BUILT_IN
+) -> None:
     """Raises LocalProtocolError when `command` needs what is not offered, or gives it a value that it cannot have."""
     try:
         match command:
             case Mail():
-                check_parameters(command.parameters, MAIL_PARAMETERS, offered)
+                check_parameters(command.parameters, tables[0], offered)
             case Rcpt():
-                check_parameters(command.parameters, RCPT_PARAMETERS, offered)
+                check_parameters(command.parameters, tables[1], offered)
             case Auth(mechanism) if mechanism not in map(str.upper, offered.keywords.get("AUTH", ())):
                 raise GrammarError(Fault.PARAMETER_UNKNOWN, f"{mechanism} is not offered")
             case _:

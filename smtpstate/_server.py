@@ -350,6 +350,10 @@ class ServerConnection:
             case _:
                 return self._reception.drop() if self._reception.drops else self._read_command()
 
+    @property
+    def _offered(self) -> frozenset[str]:
+        return self.config.offered(secure=self._talk.session.secure)
+
     def _read_command(self) -> Flow | None:
         limits, talk = self._limits, self._talk
         line = talk.lines.next_line(limits.auth_line if talk.session.offers_auth else limits.command_line)
@@ -358,7 +362,7 @@ class ServerConnection:
         talk.budgets.expect(Timer.COMMAND)
         talk.heard(masked(line.data))
         admitted = refuse_long(line, talk.lines.dropped, limits.command_line) or admit(
-            line.data, talk.session, self.config.offers, self.config.mechanisms
+            line.data, talk.session, self._offered, self.config.mechanisms, self.config.tables
         )
         match admitted:
             case CommandRefused(violation=Violation.CHUNK_SIZE):

@@ -23,6 +23,7 @@ from smtpstate._config import (
     UNKNOWN_MECHANISM,
 )
 from smtpstate._state import HELLOS
+from smtpstate.extensions import Extension, deliver_by
 
 NAME = "mx.example.org"
 CONFIG = ServerConfig(NAME, Limits(message=1000), starttls=True)
@@ -189,3 +190,42 @@ def test_lmtp_says_so() -> None:
     assert config.encode(Verb.LHLO, Reply(250), secure=False) == ServerConfig(NAME).encode(
         Verb.EHLO, Reply(250), secure=False
     )
+
+
+@pytest.mark.parametrize(
+    ("config", "clear", "secure", "reason"),
+    [
+        (ServerConfig(NAME, offers=frozenset({"DSN"})), {"DSN"}, {"DSN"}, "carried for the application"),
+        (
+            ServerConfig(NAME, offers=frozenset({"REQUIRETLS"})),
+            set(),
+            {"REQUIRETLS"},
+            "RFC 8689 section 2: in TLS only",
+        ),
+        (ServerConfig(NAME, offers=frozenset(), extensions=(deliver_by(60),)), {"DELIVERBY"}, {"DELIVERBY"}, "given"),
+    ],
+)
+def test_what_is_carried_is_announced_where_it_may_be(
+    config: ServerConfig, clear: set[str], secure: set[str], reason: str
+) -> None:
+    assert (set(config.offered(secure=False)), set(config.offered(secure=True))) == (clear, secure), reason
+
+
+def test_an_extension_says_its_parameters() -> None:
+    config = ServerConfig(NAME, offers=frozenset(), extensions=(deliver_by(60),))
+    assert config.capabilities(secure=False).format() == ("DELIVERBY 60",)
+
+
+@pytest.mark.parametrize(
+    ("extensions", "reason"),
+    [
+        ((Extension("SIZE"),), "the core's own"),
+        ((Extension("X-A"), Extension("X-A")), "twice"),
+        ((Extension("X-A", needs=frozenset({"X-B"})),), "what it needs is not offered"),
+    ],
+)
+def test_an_extension_that_cannot_be_offered_is_the_callers_mistake(
+    extensions: tuple[Extension, ...], reason: str
+) -> None:
+    with pytest.raises(LocalProtocolError):
+        ServerConfig(NAME, extensions=extensions)

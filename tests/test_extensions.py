@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smtpstate import extensions
+from smtpstate import ServerConfig, TlsMode, extensions
 from smtpstate._address import ForwardPath, Mailbox, ReversePath
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
 from smtpstate._commands import Mail, Rcpt
+from smtpstate._delivery import open_session
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._params import Parameters, check_parameters, increment, split_parameters
 from smtpstate.extensions import (
@@ -33,6 +34,7 @@ from smtpstate.extensions import (
     Submitter,
     flag,
 )
+from smtpstate_testing import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -515,3 +517,32 @@ def test_the_public_names_are_these() -> None:
         *("parameters", "ret", "envid", "submitter", "smtputf8", "requires_tls", "hold", "by", "priority"),
         *("notify", "original_recipient", "rrvs", "server_limits", "ascii_form", "needs_smtputf8"),
     }
+
+
+@pytest.mark.parametrize(
+    ("mail", "reply", "reason"),
+    [
+        (b"MAIL FROM:<a@b.example> SOLICIT=net.example:ADV", b"550 5.7.1 ", "unwanted"),
+        (b"MAIL FROM:<a@b.example> SOLICIT=net.example:NEWS", b"250 2.1.0 ", "nobody minds"),
+        (b"MAIL FROM:<a@b.example> SOLICIT=,", b"501 5.5.4 ", "not its grammar"),
+        (b"MAIL FROM:<a@b.example> RET=FULL", b"555 5.5.4 ", "DSN is not offered"),
+    ],
+)
+def test_a_server_takes_an_extension_of_ones_own(mail: bytes, reply: bytes, reason: str) -> None:
+    module = example("no_soliciting")
+    pair = Pair(ServerConfig("mx.example.org", extensions=(module.NO_SOLICITING,)), handler=module.handle)
+    assert b"250 NO-SOLICITING net.example:ADV,org.example:ADV:ADLT\r\n" in pair.talk(b"EHLO c.example\r\n")
+    assert pair.talk(mail + b"\r\n").startswith(reply), reason
+
+
+def test_a_client_sends_the_parameters_of_what_is_offered() -> None:
+    module = example("no_soliciting")
+    config = ServerConfig("mx.example.org", offers=frozenset({"DSN"}), extensions=(module.NO_SOLICITING,))
+    pair = Pair(config, client_extensions=(module.NO_SOLICITING,))
+    pair.run(open_session(pair.client, TlsMode.OFF))
+    unknown = Mail(FROM, (("SOLICIT", "net.example:NEWS"), ("BY", "60;R")))
+    with pytest.raises(LocalProtocolError):
+        pair.client.send(unknown)
+    assert pair.client.send(Mail(FROM, (("SOLICIT", "net.example:NEWS"), *extensions.parameters(Ret.HDRS))))
+    pair.drive()
+    assert "C: MAIL FROM:<> SOLICIT=net.example:NEWS RET=HDRS\nS: 250 Sender accepted\n" in pair.transcript

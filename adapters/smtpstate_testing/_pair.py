@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from smtpstate._delivery import Procedure
+    from smtpstate.extensions import Extension
     from smtpstate_testing._link import Cut, Machine
 
 _T = TypeVar("_T")
@@ -71,6 +72,7 @@ class Pair:
         cut: Cut = None,
         tls: PairTls | None = None,
         handler: Handler = accept_everything,
+        client_extensions: tuple[Extension, ...] = (),
     ) -> None:
         config = config or ServerConfig(HOSTNAME)
         config = replace(
@@ -92,6 +94,7 @@ class Pair:
             implicit_tls=implicit,
             timeout=timeout,
             lmtp=config.lmtp,
+            extensions=client_extensions,
         )
         self.server_events: Final[list[ServerEvent]] = []
         self.client_events: Final[list[ClientEvent]] = []
