@@ -485,3 +485,9 @@ def test_the_driver_survives_a_reset(driver: ModuleType) -> None:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing sends RST
     assert isinstance(events[-1], ConnectionClosed)
     assert events[-1].reason is CloseReason.LOST
+
+
+def test_the_support_table_names_tests_that_exist() -> None:
+    named = re.findall(r"`(tests/[\w/.]+)`", (ROOT / "docs" / "support.md").read_text())
+    assert len(named) > 20
+    assert [path for path in named if not (ROOT / path).exists()] == []
