@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from anyio.streams.stapled import MultiListener
 
 ListenerTls: TypeAlias = Literal["starttls", "implicit", "plain"]
+ListenerService: TypeAlias = Literal["smtp", "submission", "lmtp"]
 
 _NAMES: dict[ListenerTls, str] = {"starttls": "STARTTLS", "implicit": "TLS", "plain": "plain"}
 
@@ -40,19 +41,27 @@ class Listener:
     """An address to listen on. An empty `host` means every address; `port` 0 lets the system choose.
 
     `tls` is how TLS begins there; None means STARTTLS when the server has a TLS context, plain otherwise.
-    `accept_any` replaces the argument of `serve_messages` for what arrives here.
+    `accept_any` replaces the argument of `serve_messages` for what arrives here. `service` "submission" takes mail from
+    users only, inside TLS (RFC 6409 section 4.3); "lmtp" speaks LMTP, on any port but 25 (RFC 2033 section 5).
     """
 
     host: str
     port: int
     tls: ListenerTls | None = None
     accept_any: bool | None = None
+    service: ListenerService = "smtp"
 
     @staticmethod
-    def parse(address: str, tls: ListenerTls | None = None, *, accept_any: bool | None = None) -> Listener:
+    def parse(
+        address: str,
+        tls: ListenerTls | None = None,
+        *,
+        accept_any: bool | None = None,
+        service: ListenerService = "smtp",
+    ) -> Listener:
         """HOST:PORT, [IPV6]:PORT or :PORT. Raises ValueError."""
         host, port = split_address(address)
-        return Listener(host, port, tls, accept_any)
+        return Listener(host, port, tls, accept_any, service=service)
 
 
 @final
@@ -89,6 +98,11 @@ async def open_listeners(listen: tuple[str | Listener, ...], *, has_tls: bool) -
         raise ValueError("nowhere to listen")
     if not has_tls and any(listener.tls in ("starttls", "implicit") for listener in asked):
         raise ValueError("a listener with TLS needs a TLS context")
+    for listener in asked:
+        if listener.service == "submission" and not (has_tls and listener.tls != "plain"):
+            raise ValueError("a submission listener needs TLS")
+        if listener.service == "lmtp" and listener.port == 25:
+            raise ValueError("LMTP may not use port 25 (RFC 2033 section 5)")
     opened: list[Opened] = []
     try:
         for listener in asked:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Final, Literal, final
 import anyio
 
 from smtpstate import Limits, tls
-from smtpstate_anyio import Listener, serve_messages
+from smtpstate_anyio import Authenticator, Listener, serve_messages
 from smtpstate_server._certificate import checked_pair, own_certificate, state_directory
 from smtpstate_server._deliver import delivery
 from smtpstate_server._exits import Exit, Failure
 from smtpstate_server._log import logger, set_up
 from smtpstate_server._observers import Loggers, Showing
+from smtpstate_server._users import kept_secret, read_users
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,6 +39,9 @@ class ServeOptions:
 
     listen: tuple[Endpoint, ...]
     listen_tls: tuple[Endpoint, ...]
+    submission: tuple[Endpoint, ...]
+    lmtp: tuple[Endpoint, ...]
+    users: Path | None
     hostname: str
     domains: tuple[str, ...]
     accept_any: bool
@@ -48,16 +52,21 @@ class ServeOptions:
     quiet: bool
     log_level: str
 
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return (*self.listen, *self.listen_tls, *self.submission, *self.lmtp)
+
 
 def serve(options: ServeOptions) -> int:
     """Serves until SIGTERM or SIGINT; 0 then. Raises Failure when it cannot start."""
     set_up(options.log_level)
     if not options.domains and not options.accept_any:
-        for endpoint in (*options.listen, *options.listen_tls):
+        for endpoint in options.endpoints:
             _need_loopback(endpoint)
+    authenticator = _authenticator(options)
     context = _context(options)
     on_message = delivery(options.deliver, options.hostname)
-    failure = anyio.run(_serve, options, context, on_message)
+    failure = anyio.run(_serve, options, context, authenticator, on_message)
     if failure is not None:
         raise failure
     return Exit.OK
@@ -67,7 +76,7 @@ def _need_loopback(endpoint: Endpoint) -> None:
     try:
         loopback = endpoint.is_loopback
     except (OSError, UnicodeError) as error:
-        raise _cannot_listen([endpoint], error) from None
+        raise _cannot_listen((endpoint,), error) from None
     if not loopback:
         text = f"other hosts can reach {endpoint}: say --domain NAME for whom to take mail, or --accept-any"
         raise Failure(text, Exit.USAGE)
@@ -90,6 +99,13 @@ def _context(options: ServeOptions) -> SSLContext | None:
         raise Failure(f"cannot use {pair.certificate} and {pair.key}: {error}", Exit.CONFIG) from None
 
 
+def _authenticator(options: ServeOptions) -> Authenticator | None:
+    if options.users is None:
+        return None
+    secret = kept_secret(state_directory())
+    return Authenticator(read_users(options.users, secret), secret=secret)
+
+
 def _listeners(options: ServeOptions) -> list[Listener]:
     # What cannot be reached from outside may take mail for anybody, unless the user has said for whom.
     accept_any = options.accept_any or not options.domains
@@ -97,10 +113,14 @@ def _listeners(options: ServeOptions) -> list[Listener]:
     return [
         *(Listener(endpoint.host, endpoint.port, begins, accept_any) for endpoint in options.listen),
         *(Listener(endpoint.host, endpoint.port, "implicit", accept_any) for endpoint in options.listen_tls),
+        *(Listener(to.host, to.port, begins, accept_any, service="submission") for to in options.submission),
+        *(Listener(to.host, to.port, begins, accept_any, service="lmtp") for to in options.lmtp),
     ]
 
 
-async def _serve(options: ServeOptions, context: SSLContext | None, on_message: OnMessage) -> Failure | None:
+async def _serve(
+    options: ServeOptions, context: SSLContext | None, authenticator: Authenticator | None, on_message: OnMessage
+) -> Failure | None:
     stop = anyio.Event()
     shows = sys.stderr.isatty() and not options.quiet
     server = partial(
@@ -110,6 +130,7 @@ async def _serve(options: ServeOptions, context: SSLContext | None, on_message: 
         hostname=options.hostname,
         domains=options.domains,
         tls=context,
+        users=authenticator,
         limits=Limits(message=options.size_limit),
         observer=Showing(sys.stderr) if shows else Loggers(),
         stop=stop,
@@ -123,7 +144,7 @@ async def _serve(options: ServeOptions, context: SSLContext | None, on_message: 
                     bound = await serving.start(server)
                 except (OSError, UnicodeError) as error:
                     watching.cancel_scope.cancel()
-                    return _cannot_listen([*options.listen, *options.listen_tls], error)
+                    return _cannot_listen(options.endpoints, error)
                 for listener in bound:
                     print(f"listening on {listener}", flush=True)  # noqa: T201 - what whoever started us waits for
             watching.cancel_scope.cancel()
@@ -139,7 +160,7 @@ async def _watch(signals: AsyncIterator[signal.Signals], stop: anyio.Event) -> N
             stop.set()
 
 
-def _cannot_listen(endpoints: list[Endpoint], error: OSError | UnicodeError) -> Failure:
+def _cannot_listen(endpoints: tuple[Endpoint, ...], error: OSError | UnicodeError) -> Failure:
     culprits = [str(endpoint) for endpoint in endpoints if not _can_bind(endpoint)]
     where = ", ".join(culprits or map(str, endpoints))
     why = "not a host name" if isinstance(error, UnicodeError) else error.strerror or str(error)
