@@ -391,7 +391,7 @@ def test_the_extras_that_the_pages_name_exist() -> None:
     assert named <= extras()
 
 
-@pytest.mark.parametrize("command", ["serve", "send"])
+@pytest.mark.parametrize("command", ["serve", "send", "passwd"])
 def test_the_page_on_the_server_names_every_option(command: str) -> None:
     page = (ROOT / "docs" / "run-a-server.md").read_text("utf-8")
     described = set(re.findall(r"^\| .*?`(--[\w-]+)|, `(--[\w-]+)", page, re.MULTILINE))

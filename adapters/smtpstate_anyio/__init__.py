@@ -1,5 +1,9 @@
 """smtpstate on anyio: a server in two tiers and a client, on asyncio and trio."""
 
+from smtpstate_anyio._auth import Authenticator as Authenticator
+from smtpstate_anyio._auth import Users as Users
+from smtpstate_anyio._auth import hashing as hashing
+from smtpstate_anyio._client import AuthUnavailable as AuthUnavailable
 from smtpstate_anyio._client import CannotConnect as CannotConnect
 from smtpstate_anyio._client import Client as Client
 from smtpstate_anyio._client import connect as connect
@@ -8,6 +12,7 @@ from smtpstate_anyio._driver import Machine as Machine
 from smtpstate_anyio._listen import BoundListener as BoundListener
 from smtpstate_anyio._listen import Listener as Listener
 from smtpstate_anyio._listen import ListenerProxy as ListenerProxy
+from smtpstate_anyio._listen import ListenerService as ListenerService
 from smtpstate_anyio._listen import ListenerTls as ListenerTls
 from smtpstate_anyio._messages import IncompleteMessage as IncompleteMessage
 from smtpstate_anyio._messages import Message as Message

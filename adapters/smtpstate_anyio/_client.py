@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import socket
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -38,19 +39,23 @@ from smtpstate import (
 )
 from smtpstate import tls as tls_layer
 from smtpstate._abnf import DOMAIN
+from smtpstate._authentication import authenticate
+from smtpstate._choice import choose
 from smtpstate._delivery import Envelope, Wants, addresses, open_session, quit_session, send_message
+from smtpstate_anyio._auth import hashing
 from smtpstate_anyio._driver import Driver
 from smtpstate_anyio._listen import internet_address, split_address
 from smtpstate_anyio._source import BLOCK, BinaryFile, Scan, check_bytes, flatten, pieces, scan_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from ssl import SSLContext, SSLError
 
     from anyio.abc import SocketStream
 
     from smtpstate import ClientEvent, Delivery, Limits
     from smtpstate._delivery import Procedure
+    from smtpstate._sasl import Credentials
     from smtpstate_anyio._driver import Machine
     from smtpstate_anyio._source import Octets, Source
 
@@ -63,6 +68,11 @@ _T = TypeVar("_T")
 @final
 class CannotConnect(DeliveryError):
     """No TCP connection could be made: an unknown name, nobody listening, or no answer in time."""
+
+
+@final
+class AuthUnavailable(DeliveryError):
+    """The server offers no mechanism that these credentials may be shown by; none of them left."""
 
 
 @asynccontextmanager
@@ -81,8 +91,8 @@ async def connect(
     `tls` is a TlsMode or its value. With "required" and "implicit" the certificate is verified against `ssl_context`,
     or against the system's authorities. `hostname` is what we say in EHLO. `timeout`, in seconds, bounds everything
     from here to the end; None leaves it to the time that each reply may take. `lmtp` speaks LMTP (RFC 2033), which has
-    no port of its own. Raises DeliveryError: CannotConnect,
-    SessionRefused, TlsUnavailable or ConnectionBroken. ValueError for arguments that make no sense.
+    no port of its own. Raises DeliveryError: CannotConnect, SessionRefused, TlsUnavailable or ConnectionBroken.
+    ValueError for arguments that make no sense.
     """
     mode = TlsMode(tls)
     host, port = split_address(address, _PORTS.get(mode, 25))
@@ -143,6 +153,25 @@ class Client:
         """How the session ended, once it has."""
         return self.connection.closed
 
+    async def authenticate(self, credentials: Credentials, *, among: Collection[str] | None = None) -> None:
+        """AUTH, with the strongest mechanism that the server offers; of those in `among`, if given.
+
+        Outside TLS nothing is shown that a listener could use. Raises AuthUnavailable; AuthenticationFailed, after
+        which the session is as before; ConnectionBroken.
+        """
+        with self._guard:
+            closed = self.connection.closed
+            if closed is not None:
+                raise ConnectionBroken(closed)
+            offered = self.capabilities.keywords.get("AUTH", ())
+            mechanism = choose(
+                offered, credentials, nonce=secrets.token_urlsafe(18), secure=self.tls is not None, among=among
+            )
+            if mechanism is None:
+                what = f"it offers {', '.join(offered)}" if offered else "it offers none"
+                raise AuthUnavailable(f"no way to authenticate that fits: {what}")
+            await self.run(authenticate(self.connection, mechanism))
+
     async def send(
         self,
         message: Source,
@@ -190,7 +219,7 @@ class Client:
                 elif wanted is Wants.CHUNK:
                     wanted = procedure.send(b"" if body is None else await anext(body, b""))
                 else:
-                    wanted = procedure.send(await to_thread.run_sync(wanted.run))
+                    wanted = procedure.send(await hashing(wanted.run))
         except StopIteration as stop:
             result: _T = stop.value
             return result

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from smtpstate._proxy import Network, ProxyVersion
 
 ListenerTls: TypeAlias = Literal["starttls", "implicit", "plain"]
+ListenerService: TypeAlias = Literal["smtp", "submission", "lmtp"]
 
 _NAMES: dict[ListenerTls, str] = {"starttls": "STARTTLS", "implicit": "TLS", "plain": "plain"}
 
@@ -67,6 +68,8 @@ class Listener:
     `tls` is how TLS begins there; None means STARTTLS when the server has a TLS context, plain otherwise.
     `accept_any` replaces the argument of `serve_messages` for what arrives here. With `proxy`, the peer of a session is
     the client that the PROXY header names, or nobody where it names none; without, such a header is no command.
+    `accept_any` replaces the argument of `serve_messages` for what arrives here. `service` "submission" takes mail from
+    users only, inside TLS (RFC 6409 section 4.3); "lmtp" speaks LMTP, on any port but 25 (RFC 2033 section 5).
     """
 
     host: str
@@ -74,6 +77,7 @@ class Listener:
     tls: ListenerTls | None = None
     accept_any: bool | None = None
     proxy: ListenerProxy | None = None
+    service: ListenerService = "smtp"
 
     @staticmethod
     def parse(
@@ -82,10 +86,11 @@ class Listener:
         *,
         accept_any: bool | None = None,
         proxy: ListenerProxy | None = None,
+        service: ListenerService = "smtp",
     ) -> Listener:
         """HOST:PORT, [IPV6]:PORT or :PORT. Raises ValueError."""
         host, port = split_address(address)
-        return Listener(host, port, tls, accept_any, proxy)
+        return Listener(host, port, tls, accept_any, proxy, service)
 
 
 @final
@@ -123,6 +128,11 @@ async def open_listeners(listen: tuple[str | Listener, ...], *, has_tls: bool) -
         raise ValueError("nowhere to listen")
     if not has_tls and any(listener.tls in ("starttls", "implicit") for listener in asked):
         raise ValueError("a listener with TLS needs a TLS context")
+    for listener in asked:
+        if listener.service == "submission" and not (has_tls and listener.tls != "plain"):
+            raise ValueError("a submission listener needs TLS")
+        if listener.service == "lmtp" and listener.port == 25:
+            raise ValueError("LMTP may not use port 25 (RFC 2033 section 5)")
     opened: list[Opened] = []
     try:
         for listener in asked:

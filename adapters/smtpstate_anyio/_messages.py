@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from smtpstate import Limits
+    from smtpstate_anyio._auth import Authenticator, Users
     from smtpstate_anyio._listen import BoundListener, Listener
     from smtpstate_anyio._observer import Observer
     from smtpstate_anyio._session import Session
@@ -153,6 +154,7 @@ async def serve_messages(
     domains: Iterable[str] = (),
     accept_any: bool = False,
     tls: SSLContext | None = None,
+    users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     stop: Event | None = None,
     grace: float = 25.0,
@@ -163,7 +165,7 @@ async def serve_messages(
 
     Returning from it says 250, after the whole message is there; raising `Refusal` says that; any other exception says
     451 and leaves one log record. It may take `Limits.handler_seconds` between two pieces of the body and after it.
-    Everything else is as in `serve`.
+    Everything else is as in `serve`. A user may send to the same recipients as anybody: nothing is relayed.
     """
     handler = _Messages(on_message, tuple(domains), observer, accept_any=accept_any)
     await serve(
@@ -171,6 +173,7 @@ async def serve_messages(
         *listen,
         hostname=hostname,
         tls=tls,
+        users=users,
         limits=limits,
         stop=stop,
         grace=grace,

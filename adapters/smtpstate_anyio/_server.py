@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
 from anyio import (
@@ -24,6 +25,7 @@ from anyio.abc import SocketAttribute
 from smtpstate import CloseReason, ConnectionClosed, Flow, Limits, Peer, ServerConfig, ServerConnection
 from smtpstate import tls as tls_layer
 from smtpstate._proxy import ProxyHeader, ProxyReader, trusted
+from smtpstate_anyio._auth import Authenticator
 from smtpstate_anyio._driver import Driver
 from smtpstate_anyio._listen import close_listeners, internet_address, open_listeners
 from smtpstate_anyio._observer import traces
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from smtpstate import ServerEvent, TraceLine
     from smtpstate._proxy import ProxyEvent
+    from smtpstate_anyio._auth import Users
     from smtpstate_anyio._driver import Machine
     from smtpstate_anyio._listen import BoundListener, Listener, ListenerProxy, Opened
     from smtpstate_anyio._observer import Observer
@@ -52,6 +55,7 @@ async def serve(
     *listen: str | Listener,
     hostname: str,
     tls: SSLContext | None = None,
+    users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     stop: Event | None = None,
     grace: float = 25.0,
@@ -60,12 +64,15 @@ async def serve(
 ) -> None:
     """Runs `handler` for every connection until it is cancelled or `stop` is set; then drains.
 
-    `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. `task_status` gets the
-    addresses once they are bound. To drain is to stop listening, to tell idle sessions 421, to let the others finish
-    their message for `grace` seconds, and to tell the rest 421. Raises OSError when an address cannot be bound,
-    ValueError when one makes no sense.
+    `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. With `users`, AUTH is
+    offered inside TLS, and answered for the handler: `Session.identity` is who it was. `task_status` gets the addresses
+    once they are bound. To drain is to stop listening, to tell idle sessions 421, to let the others finish their
+    message for `grace` seconds, and to tell the rest 421. Raises OSError when an address cannot be bound, ValueError
+    when one makes no sense.
     """
-    await _Server(handler, hostname, tls, limits or Limits(), observer).run(listen, stop, grace, task_status)
+    authenticator = users if isinstance(users, Authenticator) or users is None else Authenticator(users)
+    server = _Server(handler, hostname, tls, authenticator, limits or Limits(), observer)
+    await server.run(listen, stop, grace, task_status)
 
 
 @final
@@ -75,15 +82,18 @@ class _Server:
         handler: Callable[[Session], Awaitable[None]],
         hostname: str,
         tls: SSLContext | None,
+        authenticator: Authenticator | None,
         limits: Limits,
         observer: Observer | None,
     ) -> None:
         self.handler: Final = handler
         self.tls: Final = tls
+        self.authenticator: Final = authenticator
         self.limits: Final = limits
         self.observer: Final = observer
-        self.plain: Final = ServerConfig(hostname, limits)
-        self.starttls: Final = ServerConfig(hostname, limits, starttls=True)
+        mechanisms = () if authenticator is None else authenticator.mechanisms
+        self.config: Final = ServerConfig(hostname, limits, mechanisms=mechanisms)
+        self.configs: Final[dict[BoundListener, ServerConfig]] = {}
         self.sessions: Final[set[Session]] = set()
         self.draining: bool = False
         self.finished: Final = Event()
@@ -95,6 +105,10 @@ class _Server:
         grace: float,
         task_status: TaskStatus[list[BoundListener]],
     ) -> None:
+        if self.authenticator is None and any(
+            not isinstance(one, str) and one.service == "submission" for one in listen
+        ):
+            raise ValueError("a submission listener needs users")
         opened = await open_listeners(listen, has_tls=self.tls is not None)
         async with create_task_group() as outer:
             # Sessions live in a shielded group beside the accept loops, so that cancelling us leaves them to the drain.
@@ -202,7 +216,7 @@ class _Server:
                 self.observer.trace(session, line)
 
         connection = ServerConnection(
-            self.starttls if listener.tls == "starttls" else self.plain,
+            self._config(listener),
             clock=current_time,
             peer=peer,
             implicit_tls=listener.tls == "implicit",
@@ -212,8 +226,23 @@ class _Server:
         if self.tls is not None and listener.tls != "plain":
             machine = tls_layer.secure(connection, self.tls)
         machine.receive_data(early)
-        session = Session(connection, Driver(machine, stream), listener)
+        exchange = None if self.authenticator is None else self.authenticator.exchange()
+        session = Session(connection, Driver(machine, stream), listener, exchange)
         return session
+
+    def _config(self, listener: BoundListener) -> ServerConfig:
+        """What is said there; made once for each listener."""
+        config = self.configs.get(listener)
+        if config is None:
+            submission = listener.asked.service == "submission"
+            config = self.configs[listener] = replace(
+                self.config,
+                starttls=listener.tls == "starttls",
+                lmtp=listener.asked.service == "lmtp",
+                requires_tls=submission,
+                requires_auth=submission,
+            )
+        return config
 
 
 async def _header(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from anyio import CancelScope, current_time
 
-from smtpstate import Connected, ConnectionClosed, Flow, Phase
+from smtpstate import Auth, AuthCancel, AuthResponse, Connected, ConnectionClosed, Flow, Phase
 from smtpstate._config import HANDLER_TIMED_OUT, SHUTTING_DOWN
 from smtpstate._syntax import LOCAL_ERROR
 from smtpstate_anyio._driver import deadline_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from smtpstate import Ehlo, Helo, Lhlo, Peer, Reply, ServerConnection, ServerEvent, TlsInfo, Transaction
     from smtpstate._events import Owed
+    from smtpstate_anyio._auth import Exchange
     from smtpstate_anyio._driver import Driver
     from smtpstate_anyio._listen import BoundListener
 
@@ -34,11 +35,18 @@ class Session:
     and the session ends. Silence is never a yes.
     """
 
-    def __init__(self, connection: ServerConnection, driver: Driver[ServerEvent], listener: BoundListener) -> None:
+    def __init__(
+        self,
+        connection: ServerConnection,
+        driver: Driver[ServerEvent],
+        listener: BoundListener,
+        exchange: Exchange | None = None,
+    ) -> None:
         self.id: Final = secrets.token_hex(4)
         self.connection: Final = connection
         self.listener: Final = listener
         self._driver: Final = driver
+        self._exchange: Final = exchange  # answers AUTH; without, the handler does
         self._scope: CancelScope = CancelScope()  # the handler's; its deadline moves with every event
         self._over: bool = False
         self._draining: bool = False
@@ -116,7 +124,17 @@ class Session:
         return self
 
     async def __anext__(self) -> ServerEvent:
-        """The next event. What is still owed for the last one gets its default verdict first."""
+        """The next event. What is still owed for the last one gets its default verdict first.
+
+        AUTH is answered on the way, and not shown, where `serve` was given users.
+        """
+        event = await self._next()
+        while self._exchange is not None and isinstance(event, Auth | AuthResponse | AuthCancel):
+            await self._exchange.answer(self, event)
+            event = await self._next()
+        return event
+
+    async def _next(self) -> ServerEvent:
         if self._over:
             raise StopAsyncIteration
         driver = self._driver

@@ -6,7 +6,7 @@ import sys
 from typing import Final
 
 # What the extra `server` brings, by the names that are imported.
-_EXTRA: Final = frozenset({"anyio", "click", "cryptography", "platformdirs"})
+_EXTRA: Final = frozenset({"anyio", "argon2", "click", "cryptography", "platformdirs"})
 _UNAVAILABLE: Final = 69  # EX_UNAVAILABLE of sysexits.h
 
 

@@ -7,12 +7,10 @@ file. It is kept, so that it need be given once.
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
-from pathlib import Path
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -29,6 +27,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from platformdirs import user_state_path
 
 from smtpstate_server._exits import Exit, Failure
+from smtpstate_server._files import create, replace
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _VALID: Final = timedelta(days=365)
 _RENEW: Final = timedelta(days=7)  # made anew when no more than this is left, so that no server starts with an old one
@@ -61,7 +63,7 @@ def own_certificate(directory: Path, hostname: str, now: datetime | None = None)
         key = _kept_key(pair.key)
         if not _is_good(pair.certificate, key, hostname, now):
             certificate = _make(key, hostname, now)
-            _replace(pair.certificate, certificate.public_bytes(Encoding.PEM), 0o644)
+            replace(pair.certificate, certificate.public_bytes(Encoding.PEM), 0o644)
     except OSError as error:
         hint = "give --tls-cert and --tls-key, or --no-tls"
         text = f"cannot keep a certificate in {directory}: {error.strerror or error} ({hint})"
@@ -101,10 +103,10 @@ def _kept_key(path: Path) -> ec.EllipticCurvePrivateKey:
     unreadable = path.exists()
     key = ec.generate_private_key(ec.SECP256R1())
     octets = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    if not unreadable and not _create(path, octets, 0o600):
+    if not unreadable and not create(path, octets, 0o600):
         return _load_key(path) or key  # somebody was faster: that key it is
     if unreadable:
-        _replace(path, octets, 0o600)
+        replace(path, octets, 0o600)
     return key
 
 
@@ -183,33 +185,3 @@ def _names(hostname: str) -> list[x509.GeneralName]:
     except ValueError:
         own = x509.DNSName(hostname)
     return names if own in names else [*names, own]
-
-
-def _create(path: Path, octets: bytes, mode: int) -> bool:
-    """Makes a file that is whole as soon as it is there; False when there is one already. Raises OSError."""
-    temporary = _temporary(path, octets, mode)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without links: the last one who writes wins, and the next start mends the pair
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return True
-
-
-def _replace(path: Path, octets: bytes, mode: int) -> None:
-    _temporary(path, octets, mode).replace(path)
-
-
-def _temporary(path: Path, octets: bytes, mode: int) -> Path:
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    with open(fd, "wb") as file:
-        file.write(octets)
-        file.flush()
-        os.fsync(fd)
-    temporary = Path(name)
-    if mode != 0o600:
-        temporary.chmod(mode)
-    return temporary

@@ -16,8 +16,10 @@ from smtpstate import TlsMode
 from smtpstate_anyio import ListenerProxy
 from smtpstate_server._endpoint import Endpoint
 from smtpstate_server._exits import Exit, Failure
-from smtpstate_server._send import SendOptions, send
+from smtpstate_server._passwd import PasswdOptions, passwd
+from smtpstate_server._send import Login, SendOptions, send
 from smtpstate_server._serve import ServeOptions, serve
+from smtpstate_server._users import SCHEMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +88,7 @@ _FILE: Final = click.Path(path_type=Path)
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(_version(), prog_name="smtpstate")
 def _command() -> None:
-    """Receive mail, or send one message, over SMTP."""
+    """Receive mail, or send one message, over SMTP or LMTP."""
 
 
 @_command.command("serve")
@@ -94,6 +96,15 @@ def _command() -> None:
     "--listen", multiple=True, type=_endpoint, metavar="HOST:PORT", help="Plain or STARTTLS. [default: 127.0.0.1:2525]"
 )
 @click.option("--listen-tls", multiple=True, type=_endpoint, metavar="HOST:PORT", help="TLS from the first octet on.")
+@click.option(
+    "--submission",
+    multiple=True,
+    type=_endpoint,
+    metavar="HOST:PORT",
+    help="STARTTLS and AUTH are required there; needs --users.",
+)
+@click.option("--lmtp", multiple=True, type=_endpoint, metavar="HOST:PORT", help="LMTP, with STARTTLS.")
+@click.option("--users", type=_FILE, metavar="FILE", help="Offer AUTH inside TLS; see `smtpstate passwd`.")
 @click.option("--hostname", type=_host, metavar="NAME", help="What to call ourselves. [default: this host's name]")
 @click.option(
     "--domain",
@@ -140,6 +151,9 @@ def _serve(
     *,
     listen: tuple[Endpoint, ...],
     listen_tls: tuple[Endpoint, ...],
+    submission: tuple[Endpoint, ...],
+    lmtp: tuple[Endpoint, ...],
+    users: Path | None,
     hostname: str | None,
     domains: tuple[str, ...],
     accept_any: bool,
@@ -160,14 +174,23 @@ def _serve(
         raise click.UsageError("--no-tls does not go with --tls-cert")
     if no_tls and listen_tls:
         raise click.UsageError("--no-tls does not go with --listen-tls")
+    if no_tls and users is not None:
+        raise click.UsageError("--no-tls does not go with --users: AUTH is for TLS")
+    if submission and users is None:
+        raise click.UsageError("--submission needs --users")
+    if any(endpoint.port == 25 for endpoint in lmtp):
+        raise click.UsageError("--lmtp may not use port 25 (RFC 2033 section 5)")
     if accept_any and domains:
         raise click.UsageError("--accept-any does not go with --domain")
     if (proxy is None) is not (not proxy_from):
         raise click.UsageError("--proxy and --proxy-from go together")
     return serve(
         ServeOptions(
-            listen=listen if listen or listen_tls else (_DEFAULT_LISTEN,),
+            listen=listen if listen or listen_tls or submission or lmtp else (_DEFAULT_LISTEN,),
             listen_tls=listen_tls,
+            submission=submission,
+            lmtp=lmtp,
+            users=users,
             hostname=hostname or _own_name(),
             domains=domains,
             accept_any=accept_any,
@@ -206,6 +229,11 @@ def _serve(
     metavar="NAME",
     help="What to call ourselves. [default: this host's name, or its address where that is no full name]",
 )
+@click.option("--user", metavar="NAME", help="Authenticate as this user; needs --password-file.")
+@click.option("--password-file", type=_FILE, metavar="FILE", help="Its first line is the password.")
+@click.option("--auth", metavar="MECHANISM", help="With this and nothing else. [default: the best that is offered]")
+@click.option("--lmtp", is_flag=True, help="Speak LMTP.")
+@click.option("--bdat", is_flag=True, help="Send the message by BDAT where the server takes that.")
 @click.argument("file", default="-", metavar="[FILE|-]")
 def _send(
     *,
@@ -216,14 +244,24 @@ def _send(
     ca: Path | None,
     timeout: float | None,
     hostname: str | None,
+    user: str | None,
+    password_file: Path | None,
+    auth: str | None,
+    lmtp: bool,
+    bdat: bool,
     file: str,
 ) -> int:
     """Send one message, from FILE or standard input, and say for each recipient what became of it.
 
     \b
     Exit codes: 0 all accepted, 75 something is to be tried again or unknown, 69 something was refused,
-    76 the server broke the protocol, 77 no TLS where TLS is required, 66 the message cannot be read, 64 usage.
+    76 the server broke the protocol, 77 no TLS where TLS is required or no AUTH, 66 the message cannot be read,
+    64 usage.
     """
+    if (user is None) is not (password_file is None):
+        raise click.UsageError("--user and --password-file go together")
+    if auth is not None and user is None:
+        raise click.UsageError("--auth needs --user")
     return send(
         SendOptions(
             server=server,
@@ -234,8 +272,26 @@ def _send(
             timeout=timeout,
             hostname=hostname,
             file=None if file == "-" else Path(file),
+            login=None if user is None or password_file is None else Login(user, password_file, auth),
+            lmtp=lmtp,
+            chunked=bdat,
         )
     )
+
+
+@_command.command("passwd")
+@click.argument("name")
+@click.option(
+    "--scheme",
+    type=click.Choice(SCHEMES, case_sensitive=False),
+    default=SCHEMES[0],
+    show_default=True,
+    help="PLAIN is for tests.",
+)
+@click.option("--users", type=_FILE, metavar="FILE", help="Write it there. [default: print the line]")
+def _passwd(*, name: str, scheme: str, users: Path | None) -> int:
+    """Make a line of the file for `smtpstate serve --users`: asks for the password, or reads it from standard input."""
+    return passwd(PasswdOptions(name, scheme, users))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

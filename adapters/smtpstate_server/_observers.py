@@ -24,9 +24,10 @@ class Loggers(Observer):
         if reply is not None and reply.code // 100 == 2:
             self._messages[session] = self._messages.get(session, 0) + 1
         logger.info(
-            "message id=%s session=%s from=<%s> to=%s size=%d tls=%s result=%s",
+            "message id=%s session=%s%s from=<%s> to=%s size=%d tls=%s result=%s",
             message.id,
             session.id,
+            "" if message.identity is None else f" user={printable(message.identity)}",
             printable(message.sender.address),
             ",".join(f"<{printable(recipient.address)}>" for recipient in message.recipients),
             octets,

@@ -25,7 +25,9 @@ from smtpstate import (
     TlsUnavailable,
     tls,
 )
-from smtpstate_anyio import connect
+from smtpstate._authentication import AuthenticationFailed
+from smtpstate._sasl import Credentials
+from smtpstate_anyio import AuthUnavailable, connect
 from smtpstate_server._exits import Exit, Failure
 from smtpstate_server._log import printable, tell
 from smtpstate_server._message_file import message_file
@@ -42,6 +44,31 @@ _LARGE: Final = 1024 * 1024  # octets from which a progress bar is worth its lin
 
 @final
 @dataclass(frozen=True, slots=True)
+class Login:
+    """Who to be, and where the password is; `mechanism` None is the best that there is."""
+
+    name: str
+    password_file: Path
+    mechanism: str | None
+
+    @property
+    def credentials(self) -> Credentials:
+        """Raises Failure."""
+        try:
+            with self.password_file.open("rb") as file:
+                password = file.readline().removesuffix(b"\n").removesuffix(b"\r").decode()
+            return Credentials(self.name, password)
+        except UnicodeDecodeError:
+            raise Failure(f"the password in {self.password_file} is not UTF-8", Exit.CONFIG) from None
+        except OSError as error:
+            why = error.strerror or error
+            raise Failure(f"cannot read the password {self.password_file}: {why}", Exit.NOINPUT) from None
+        except LocalProtocolError as error:
+            raise Failure(f"cannot log in with {self.password_file}: {error}", Exit.USAGE) from None
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class SendOptions:
     """What the command line says. `file` None is standard input."""
 
@@ -53,6 +80,9 @@ class SendOptions:
     timeout: float | None
     hostname: str | None  # None leaves it to `connect`
     file: Path | None
+    login: Login | None
+    lmtp: bool
+    chunked: bool
 
 
 def send(options: SendOptions) -> Exit:
@@ -61,11 +91,12 @@ def send(options: SendOptions) -> Exit:
     Raises Failure when nothing was tried: an address that cannot be one, a file that cannot be read.
     """
     sender, recipients = _addresses(options)
+    credentials = None if options.login is None else options.login.credentials
     context = _context(options)
     with message_file(options.file) as (file, size):
         bar = _Bar(size) if size > _LARGE and sys.stderr.isatty() else None
         try:
-            return anyio.run(_send, options, sender, recipients, context, _Metered(file, bar))
+            return anyio.run(_send, options, sender, recipients, context, credentials, _Metered(file, bar))
         finally:
             if bar is not None:
                 bar.close()
@@ -105,6 +136,7 @@ async def _send(
     sender: str,
     recipients: tuple[str, ...],
     context: SSLContext | None,
+    credentials: Credentials | None,
     file: _Metered,
 ) -> Exit:
     try:
@@ -114,8 +146,12 @@ async def _send(
             ssl_context=context,
             hostname=options.hostname,
             timeout=options.timeout,
+            lmtp=options.lmtp,
         ) as client:
-            delivery = await client.send(file, sender=sender, recipients=recipients)
+            if credentials is not None:
+                mechanism = None if options.login is None else options.login.mechanism
+                await client.authenticate(credentials, among=None if mechanism is None else (mechanism,))
+            delivery = await client.send(file, sender=sender, recipients=recipients, chunked=options.chunked)
     except LocalProtocolError as error:
         raise Failure(str(error), Exit.USAGE) from None
     except DeliveryError as error:
@@ -150,6 +186,14 @@ def _undelivered(recipients: tuple[str, ...], error: DeliveryError) -> Exit:
             exit_code = Exit.NOPERM
             if "self-signed" in text:
                 hint = " (--ca FILE trusts it)"
+        case AuthenticationFailed():
+            reply, exit_code = error.reply, Exit.NOPERM
+            if reply is not None and reply.code // 100 == 5:
+                outcome = Result.REFUSED
+            elif error.why is None:
+                exit_code = Exit.TEMPFAIL  # 4yz: its password server is away, for instance
+        case AuthUnavailable():
+            exit_code = Exit.NOPERM
         case ConnectionBroken():
             reply, text = error.closed.reply, _reason(error.closed)
             if error.closed.reason is CloseReason.VIOLATION:

@@ -8,17 +8,18 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from shlex import quote
-from typing import TYPE_CHECKING, Final, Literal, final
+from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
 from smtpstate import Limits, tls
-from smtpstate_anyio import Listener, serve_messages
+from smtpstate_anyio import Authenticator, Listener, ListenerService, ListenerTls, serve_messages
 from smtpstate_server._certificate import KeyPair, checked_pair, own_certificate, state_directory
 from smtpstate_server._deliver import delivery
 from smtpstate_server._exits import Exit, Failure
 from smtpstate_server._log import logger, set_up, tell
 from smtpstate_server._observers import Loggers, Showing
+from smtpstate_server._users import kept_secret, read_users
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,6 +40,9 @@ class ServeOptions:
 
     listen: tuple[Endpoint, ...]
     listen_tls: tuple[Endpoint, ...]
+    submission: tuple[Endpoint, ...]
+    lmtp: tuple[Endpoint, ...]
+    users: Path | None
     hostname: str
     domains: tuple[str, ...]
     accept_any: bool
@@ -50,6 +54,10 @@ class ServeOptions:
     quiet: bool
     log_level: str
 
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return (*self.listen, *self.listen_tls, *self.submission, *self.lmtp)
+
 
 def serve(options: ServeOptions) -> int:
     """Serves until SIGTERM or SIGINT; 0 then. Raises Failure when it cannot start."""
@@ -58,12 +66,13 @@ def serve(options: ServeOptions) -> int:
         if options.proxy is not None:  # what is loopback to us may be the whole world to the proxy
             text = "other hosts can reach a proxy: say --domain NAME for whom to take mail, or --accept-any"
             raise Failure(text, Exit.USAGE)
-        for endpoint in (*options.listen, *options.listen_tls):
+        for endpoint in options.endpoints:
             _need_loopback(endpoint)
+    authenticator = _authenticator(options)
     pair = _key_pair(options)
     context = None if pair is None else _context(pair)
     on_message = delivery(options.deliver, options.hostname)
-    failure = anyio.run(_serve, options, pair, context, on_message)
+    failure = anyio.run(_serve, options, pair, context, authenticator, on_message)
     if failure is not None:
         raise failure
     return Exit.OK
@@ -73,7 +82,7 @@ def _need_loopback(endpoint: Endpoint) -> None:
     try:
         loopback = endpoint.is_loopback
     except (OSError, UnicodeError) as error:
-        raise _cannot_listen([endpoint], error) from None
+        raise _cannot_listen((endpoint,), error) from None
     if not loopback:
         text = f"other hosts can reach {endpoint}: say --domain NAME for whom to take mail, or --accept-any"
         raise Failure(text, Exit.USAGE)
@@ -94,21 +103,36 @@ def _context(pair: KeyPair) -> SSLContext:
         raise Failure(f"cannot use {pair.certificate} and {pair.key}: {error}", Exit.CONFIG) from None
 
 
+def _authenticator(options: ServeOptions) -> Authenticator | None:
+    if options.users is None:
+        return None
+    secret = kept_secret(state_directory())
+    return Authenticator(read_users(options.users, secret), secret=secret)
+
+
 def _listeners(options: ServeOptions) -> list[Listener]:
     # What cannot be reached from outside may take mail for anybody, unless the user has said for whom.
     accept_any = options.accept_any or not options.domains
-    begins: Literal["starttls", "plain"] = "starttls" if options.tls else "plain"
+    opens: ListenerTls = "starttls" if options.tls else "plain"
+    rows: list[tuple[tuple[Endpoint, ...], ListenerTls, ListenerService]] = [
+        (options.listen, opens, "smtp"),
+        (options.listen_tls, "implicit", "smtp"),
+        (options.submission, opens, "submission"),
+        (options.lmtp, opens, "lmtp"),
+    ]
     return [
-        *(Listener(endpoint.host, endpoint.port, begins, accept_any, options.proxy) for endpoint in options.listen),
-        *(
-            Listener(endpoint.host, endpoint.port, "implicit", accept_any, options.proxy)
-            for endpoint in options.listen_tls
-        ),
+        Listener(to.host, to.port, begins, accept_any, options.proxy, service)
+        for endpoints, begins, service in rows
+        for to in endpoints
     ]
 
 
 async def _serve(
-    options: ServeOptions, pair: KeyPair | None, context: SSLContext | None, on_message: OnMessage
+    options: ServeOptions,
+    pair: KeyPair | None,
+    context: SSLContext | None,
+    authenticator: Authenticator | None,
+    on_message: OnMessage,
 ) -> Failure | None:
     stop = anyio.Event()
     shows = sys.stderr.isatty() and not options.quiet
@@ -119,6 +143,7 @@ async def _serve(
         hostname=options.hostname,
         domains=options.domains,
         tls=context,
+        users=authenticator,
         limits=Limits(message=options.size_limit),
         observer=Showing(sys.stderr) if shows else Loggers(),
         stop=stop,
@@ -132,7 +157,7 @@ async def _serve(
                     bound = await serving.start(server)
                 except (OSError, UnicodeError) as error:
                     watching.cancel_scope.cancel()
-                    return _cannot_listen([*options.listen, *options.listen_tls], error)
+                    return _cannot_listen(options.endpoints, error)
                 if pair is not None:  # said once all is well, so that whatever goes wrong before is one line
                     _say_where(pair, is_own=options.certificate is None)
                 for listener in bound:
@@ -158,7 +183,7 @@ async def _watch(signals: AsyncIterator[signal.Signals], stop: anyio.Event) -> N
             stop.set()
 
 
-def _cannot_listen(endpoints: list[Endpoint], error: OSError | UnicodeError) -> Failure:
+def _cannot_listen(endpoints: tuple[Endpoint, ...], error: OSError | UnicodeError) -> Failure:
     culprits = [str(endpoint) for endpoint in endpoints if not _can_bind(endpoint)]
     where = ", ".join(culprits or map(str, endpoints))
     why = "not a host name" if isinstance(error, UnicodeError) else error.strerror or str(error)

@@ -1,16 +1,17 @@
-"""serve_messages: a message in chunks is one message."""
+"""serve_messages: a message in chunks is one message, and LMTP answers each recipient."""
 
 from __future__ import annotations
 
 import pytest
 
-from smtpstate import Refusal, Result
-from smtpstate_anyio import Message, connect, serve_messages
+from smtpstate import LocalProtocolError, Refusal, Result
+from smtpstate_anyio import Listener, Message, connect, serve_messages
 from tests.anyio.loopback import Inbox, background, wire
 
 pytestmark = pytest.mark.anyio
 
 TAKES = {"domains": ["example.org"]}
+LMTP = Listener("127.0.0.1", 0, service="lmtp")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,26 @@ async def test_reset_between_chunks_leaves_nothing() -> None:
         await client.ask(b"BDAT 2\r\n")
         assert await client.ask(b"RSET") == "250 2.0.0 Reset"
     assert inbox.messages == []
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_lmtp_answers_each_recipient_in_order(chunked: bool) -> None:
+    async def on_message(message: Message) -> None:
+        async for _ in message.body:
+            pass
+        assert message.received_with == "LMTP"
+        message.refuse(1, Refusal(552, "quota", enhanced="5.2.2"))
+        with pytest.raises(LocalProtocolError):
+            message.refuse(3, Refusal(552, "nobody"))
+
+    async with (
+        background(serve_messages, on_message, LMTP, **TAKES) as port,
+        connect(f"127.0.0.1:{port}", tls="off", lmtp=True) as client,
+    ):
+        delivery = await client.send(
+            b"x\r\n", sender="", recipients=["a@example.org", "b@example.org", "a@example.org"], chunked=chunked
+        )
+    assert [result.outcome for result in delivery] == [Result.ACCEPTED, Result.REFUSED, Result.ACCEPTED]
 
 
 async def test_only_lmtp_answers_each_recipient() -> None:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
+LISTENERS = ("--listen", "--submission", "--lmtp")
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
@@ -24,11 +26,11 @@ def serve(home: Home) -> Generator[Serve, None, None]:
     running: list[Served] = []
 
     def start(*arguments: str, stderr: int | None = None) -> Served:
-        if not any(argument.startswith("--listen") for argument in arguments):
+        if not any(argument.startswith(LISTENERS) for argument in arguments):
             arguments = ("--listen", "127.0.0.1:0", *arguments)
         served = Served(home, arguments, stderr)
         running.append(served)
-        served.wait_until_it_listens(sum(argument.startswith("--listen") for argument in arguments))
+        served.wait_until_it_listens(sum(argument.startswith(LISTENERS) for argument in arguments))
         return served
 
     yield start

@@ -88,6 +88,7 @@ class Served:
         if stderr is None:
             self._threads.append(self._reads(self.process.stderr, self.log.append))
         self.ports: dict[str, int] = {}
+        self.listening: list[int] = []  # the same ports, in the order in which they are said
 
     @staticmethod
     def _reads(stream: IO[str] | None, take: Callable[[str], None]) -> threading.Thread:
@@ -109,6 +110,7 @@ class Served:
             match = _LISTENING.fullmatch(line)
             assert match is not None, (line, self.log)
             self.ports[match[3]] = int(match[2])
+            self.listening.append(int(match[2]))
 
     @property
     def port(self) -> int:

@@ -20,6 +20,7 @@ from tests.server.running import ROOT, SECONDS, Home
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from smtpstate_server._passwd import PasswdOptions
     from smtpstate_server._send import SendOptions
     from smtpstate_server._serve import ServeOptions
 
@@ -106,6 +107,43 @@ def test_a_tls_listener_alone_stays_alone(monkeypatch: pytest.MonkeyPatch) -> No
     assert taken[0].listen == ()
 
 
+def test_serve_takes_users_and_where_they_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[ServeOptions] = []
+    monkeypatch.setattr(_cli, "serve", takes(taken))
+    assert (
+        _cli.run(
+            ["serve", "--submission", "[::1]:587", "--lmtp", "127.0.0.1:24", "--lmtp", "127.0.0.1:0", "--users", "u"]
+        )
+        == 0
+    )
+    [options] = taken
+    assert (options.listen, options.listen_tls) == ((), ())
+    assert options.submission == (Endpoint("::1", 587),)
+    assert options.lmtp == (Endpoint("127.0.0.1", 24), Endpoint("127.0.0.1", 0))
+    assert options.users == Path("u")
+
+
+def test_send_takes_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[SendOptions] = []
+    monkeypatch.setattr(_cli, "send", takes(taken))
+    start = "send --server mx.example.org:587 --from a@b.example --to c@d.example"
+    assert _cli.run(f"{start} --user joe --password-file p --auth plain --lmtp --bdat".split()) == 0
+    assert _cli.run(start.split()) == 0
+    [options, bare] = taken
+    assert options.login is not None
+    assert (options.login.name, options.login.password_file, options.login.mechanism) == ("joe", Path("p"), "plain")
+    assert (options.lmtp, options.chunked) == (True, True)
+    assert (bare.login, bare.lmtp, bare.chunked) == (None, False, False)
+
+
+def test_passwd_has_a_scheme_that_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[PasswdOptions] = []
+    monkeypatch.setattr(_cli, "passwd", takes(taken))
+    assert _cli.run(["passwd", "joe"]) == 0
+    assert _cli.run(["passwd", "joe", "--scheme", "argon2id", "--users", "u"]) == 0
+    assert [(options.scheme, options.users) for options in taken] == [("SCRAM-SHA-256", None), ("ARGON2ID", Path("u"))]
+
+
 def test_send_has_defaults_that_are_safe(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[SendOptions] = []
     monkeypatch.setattr(_cli, "send", takes(taken))
@@ -150,6 +188,16 @@ USAGE = [
     ("serve --tls-key k", "--tls-cert and --tls-key go together"),
     ("serve --no-tls --tls-cert c --tls-key k", "--no-tls does not go with --tls-cert"),
     ("serve --no-tls --listen-tls 127.0.0.1:0", "--no-tls does not go with --listen-tls"),
+    ("serve --no-tls --users u", "--no-tls does not go with --users: AUTH is for TLS"),
+    ("serve --submission 127.0.0.1:0", "--submission needs --users"),
+    ("serve --submission 587 --users u", "'587' is not HOST:PORT"),
+    ("serve --lmtp 127.0.0.1:25", "--lmtp may not use port 25 (RFC 2033 section 5)"),
+    ("serve --lmtp 0.0.0.0:0", "other hosts can reach 0.0.0.0:0: say --domain NAME"),
+    ("serve --submission 0.0.0.0:0 --users u", "other hosts can reach 0.0.0.0:0"),
+    ("send --server [::1]:1 --from a@b.example --to c@d.example --user x", "--user and --password-file go together"),
+    ("send --server [::1]:1 --from a@b.example --to c@d.example --auth PLAIN", "--auth needs --user"),
+    ("passwd", "Missing argument 'NAME'"),
+    ("passwd joe --scheme crypt", "--scheme"),
     ("serve --accept-any --domain example.org", "--accept-any does not go with --domain"),
     ("serve --listen 0.0.0.0:0", "other hosts can reach 0.0.0.0:0: say --domain NAME"),
     ("serve --listen [::]:0", "other hosts can reach [::]:0"),
@@ -182,7 +230,9 @@ def test_without_arguments_it_says_what_there_is(capsys: pytest.CaptureFixture[s
     assert "serve" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["serve", "-h"], ["send", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["serve", "-h"], ["send", "--help"], ["passwd", "-h"], ["--version"]]
+)
 def test_help_is_no_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert _cli.run(arguments) == Exit.OK
     assert capsys.readouterr().out
@@ -214,6 +264,9 @@ def test_an_address_that_means_nothing_is_one_line(home: Home, name: str, rule: 
     ("arguments", "words", "code"),
     [
         ("--tls-cert c.pem --tls-key k.pem", "cannot read the certificate c.pem: No such file", Exit.NOINPUT),
+        ("--users nobody", "cannot read the users nobody: No such file", Exit.NOINPUT),
+        ("--users file", "file holds no user; to make one: smtpstate passwd NAME --users file", Exit.CONFIG),
+        ("--users bad", "bad, line 1: no {SCHEME} before the password", Exit.CONFIG),
         ("--deliver maildir:file/mail", "cannot write to the Maildir ", Exit.CANTCREAT),
         ("--deliver maildir:/proc/mail", "cannot write to the Maildir /proc/mail: ", Exit.CANTCREAT),
         ("--deliver nothing:store", "cannot import nothing: ModuleNotFoundError", Exit.CONFIG),
@@ -226,6 +279,9 @@ def test_an_address_that_means_nothing_is_one_line(home: Home, name: str, rule: 
 )
 def test_what_cannot_work_is_one_line(home: Home, arguments: str, words: str, code: Exit) -> None:
     (home.path / "file").write_bytes(b"")
+    (home.path / "file").chmod(0o600)
+    (home.path / "bad").write_bytes(b"joe:secret\n")
+    (home.path / "bad").chmod(0o600)
     (home.path / "broken.py").write_text("1 / 0\n")
     (home.path / "invalid.py").write_text("def\n")
     (home.path / "good.py").write_text("number = 1\ndef plain(message): pass\n")

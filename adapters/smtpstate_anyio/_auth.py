@@ -1,0 +1,164 @@
+"""AUTH in the server's seat: who the users are, and what tells a session that a client is one of them."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, final
+
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
+
+from smtpstate import Auth, AuthCancel, AuthResponse, Reply
+from smtpstate._choice import server_mechanism
+from smtpstate._sasl import Challenge, Failure, KeysNeeded, PasswordGiven, Success, TokenGiven
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from smtpstate._keys import ScramKeys
+    from smtpstate._sasl import ServerMechanism, ServerStep
+    from smtpstate_anyio._session import Session
+
+_logger: Final = logging.getLogger("smtpstate")
+
+_TROUBLE: Final = Reply(454, "Temporary authentication failure", enhanced="4.7.0")  # RFC 4954 section 6
+_WORKERS: Final = 2  # threads that hash at a time; however many guess, most of the processors stay with the mail
+_SECRET: Final = 32  # octets
+# Not EXTERNAL and -PLUS: they need what Python's ssl does not tell, a client's verified names and a binding.
+_MECHANISMS: Final = frozenset({"SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN"})
+_NONCE: Final = 18  # octets, 24 characters; RFC 5802 section 5.1 wants it never to come again
+
+_limiter: Final[RunVar[CapacityLimiter]] = RunVar("smtpstate_hashing")
+
+_T = TypeVar("_T")
+
+
+class Users(Protocol):
+    """Who may log in. A method that raises, or takes longer than `Limits.handler_seconds`, is a 4yz for the client.
+
+    User names are prepared (RFC 4013) and hold no controls; passwords and tokens are as they came. An answer for
+    somebody unknown should take as long as one for somebody who is known: see `hashing`.
+    """
+
+    @property
+    def mechanisms(self) -> Sequence[str]:
+        """What AUTH offers, the best first: of SCRAM-SHA-256, OAUTHBEARER, XOAUTH2, PLAIN, LOGIN."""
+        ...
+
+    async def keys(self, username: str) -> ScramKeys | None:
+        """For SCRAM-SHA-256: what is kept of the user's password. None: nobody has that name."""
+        ...
+
+    async def check(self, username: str, password: str) -> bool:
+        """For PLAIN and LOGIN: whether that is the user's password."""
+        ...
+
+    async def token(self, username: str, token: str) -> str | None:
+        """For OAUTHBEARER and XOAUTH2: whose bearer token that is, None: nobody's. `username`, if any, must be its."""
+        ...
+
+
+async def hashing(work: Callable[[], _T]) -> _T:
+    """What `work()` returns: a run of PBKDF2 or argon2. It runs in a thread, of which there are two for all sessions.
+
+    Waiting for one can be cancelled, the work cannot. What it raises goes through.
+    """
+    try:
+        limiter = _limiter.get()
+    except LookupError:
+        limiter = CapacityLimiter(_WORKERS)
+        _limiter.set(limiter)
+    return await to_thread.run_sync(work, limiter=limiter)
+
+
+@final
+class Authenticator:
+    """Answers AUTH for the sessions of one server.
+
+    `secret`, 16 octets or more, makes up the keys of those who do not exist; without one that outlives the process,
+    somebody who asks before and after a restart learns that a name has no account. Raises ValueError for mechanisms
+    that are not among those of `Users.mechanisms`.
+    """
+
+    def __init__(self, users: Users, *, secret: bytes | None = None) -> None:
+        self.users: Final = users
+        self.mechanisms: Final = tuple(users.mechanisms)
+        if not _MECHANISMS.issuperset(self.mechanisms):
+            raise ValueError(f"unknown mechanisms: {', '.join(sorted({*self.mechanisms} - _MECHANISMS))}")
+        self.secret: Final = secret or secrets.token_bytes(_SECRET)
+
+    def exchange(self) -> Exchange:
+        """What answers for one session."""
+        return Exchange(self)
+
+
+@final
+class Exchange:
+    """The AUTH of one session, from each event to its verdict."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator: Final = authenticator
+        self._mechanism: ServerMechanism | None = None
+        self._username: str = ""  # for the log
+
+    async def answer(self, session: Session, event: Auth | AuthResponse | AuthCancel) -> None:
+        """Gives the verdict. Raises nothing: trouble of ours is a 454 for the client and a record in the log."""
+        if isinstance(event, AuthCancel):
+            self._mechanism = None
+            return  # the core has said 501
+        with session.budget() as scope:
+            try:
+                await self._answer(session, event)
+            except Exception as error:
+                _logger.error("session %s: users cannot be checked", session.id, exc_info=error)
+                self._mechanism = None
+                if session.owed is event:
+                    session.reply(_TROUBLE)
+        if scope.cancelled_caught:
+            self._mechanism = None
+            if not session.killed:
+                _logger.error("session %s: checking a user took too long and was cancelled", session.id)
+
+    async def _answer(self, session: Session, event: Auth | AuthResponse) -> None:
+        if isinstance(event, Auth):
+            data, self._username = event.initial_response, ""
+            self._mechanism = server_mechanism(
+                event.mechanism,
+                offered=self._authenticator.mechanisms,
+                nonce=secrets.token_urlsafe(_NONCE),
+                secret=self._authenticator.secret,
+            )
+        else:
+            data = event.data
+        mechanism = self._mechanism
+        assert mechanism is not None  # the core takes a response after a challenge only
+        step = mechanism.step(data)
+        while isinstance(step, PasswordGiven | KeysNeeded | TokenGiven):
+            self._username = step.username
+            step = await self._ask(mechanism, step)
+        if isinstance(step, Challenge):
+            session.challenge(step.data)
+            return
+        self._mechanism = None
+        self._say(session, mechanism.name, step)
+
+    async def _ask(self, mechanism: ServerMechanism, step: PasswordGiven | KeysNeeded | TokenGiven) -> ServerStep:
+        users = self._authenticator.users
+        match step:
+            case PasswordGiven():
+                good = await users.check(step.username, step.password)
+                return mechanism.answer(step.username if good else None)
+            case KeysNeeded():
+                return mechanism.answer(await users.keys(step.username))
+            case TokenGiven():
+                return mechanism.answer(await users.token(step.username, step.token))
+
+    def _say(self, session: Session, name: str, step: Success | Failure) -> None:
+        if isinstance(step, Success):
+            session.authenticated(step.identity)
+            _logger.info("session %s: AUTH %s, user=%a", session.id, name, step.identity)
+            return
+        session.reply(step.reply)
+        why, peer = step.why.name, session.peer
+        _logger.info("session %s: AUTH %s failed, user=%a peer=%s why=%s", session.id, name, self._username, peer, why)
