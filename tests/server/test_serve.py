@@ -353,7 +353,7 @@ def test_a_terminal_shows_the_conversation_and_no_secret(serve: Serve) -> None:
     for line in (
         r"\w+  CONNECT clear +S: 220 ",
         r"\w+  READY   clear +C: STARTTLS",
-        r"\w+  READY   TLSv1\.3 C: (?i:mail) FROM:<me@example\.org>",
+        r"\w+  READY   TLSv1\.3 C: (?i:mail from):<me@example\.org>",
         r"\w+  READY   TLSv1\.3 C: AUTH PLAIN \*{8}",
         r"\w+  READY   TLSv1\.3 C: \*{8}",
         r"\w+  READY   TLSv1\.3 C: NOOP \?\[2J",
