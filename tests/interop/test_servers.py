@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 BACKENDS = ("asyncio", "trio")
 OTHER = "other@example.org"
 NOBODY = "nobody@example.org"
-HAS_LMTP = "lmtp" in inspect.signature(connect).parameters
 
 
 class Row(NamedTuple):
@@ -87,8 +85,6 @@ async def deliver(row: Row, server: Server, certificates: Certificates) -> None:
 def test_what_a_server_stores_is_what_our_client_was_given(
     tmp_path: Path, certificates: Certificates, row: Row, backend: str
 ) -> None:
-    if row.lmtp and not HAS_LMTP:
-        pytest.skip("our client has no LMTP yet")
     with row.start(tmp_path, certificates, row.mode) as server:
         anyio.run(partial(deliver, row, server, certificates), backend=backend)
         stored = server.stored(len(CONTENTS))
@@ -97,8 +93,6 @@ def test_what_a_server_stores_is_what_our_client_was_given(
 
 @pytest.mark.parametrize("row", ROWS, ids=identify)
 def test_the_command_delivers_too(tmp_path: Path, certificates: Certificates, row: Row) -> None:
-    if row.lmtp and not HAS_LMTP:
-        pytest.skip("our client has no LMTP yet")
     octets = CONTENTS[0].octets
     with row.start(tmp_path, certificates, row.mode) as server:
         arguments = ["--server", f"127.0.0.1:{server.port}", "--from", SENDER, "--to", RECIPIENT, "--to", NOBODY]
@@ -111,7 +105,6 @@ def test_the_command_delivers_too(tmp_path: Path, certificates: Certificates, ro
         assert server.stored(1) == [octets]
 
 
-@pytest.mark.skipif(not HAS_LMTP, reason="our client has no LMTP yet")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("options", "result", "reason"),
