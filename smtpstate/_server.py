@@ -9,15 +9,11 @@ and wait no longer than `deadline`.
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import TYPE_CHECKING, Final, assert_never, final
+from typing import TYPE_CHECKING, Final, final
 
-from smtpstate._admission import admit, admit_response, announced, masked, refuse_long
 from smtpstate._commands import (
     Auth,
-    AuthCancel,
     AuthResponse,
-    Bdat,
-    Command,
     Data,
     Ehlo,
     EndOfMessage,
@@ -26,19 +22,14 @@ from smtpstate._commands import (
     Lhlo,
     Mail,
     Rcpt,
-    StartTls,
     Verb,
     Vrfy,
 )
 from smtpstate._config import (
     EARLY_PLAINTEXT,
     HANDLER_TIMED_OUT,
-    MESSAGE_TOO_LARGE,
     SHUTTING_DOWN,
     TIMED_OUT,
-    TOO_MANY_AUTH_FAILURES,
-    TOO_MANY_RECIPIENTS,
-    TOO_MUCH_JUNK,
     ServerConfig,
     Transaction,
 )
@@ -46,7 +37,6 @@ from smtpstate._conversation import Conversation
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import (
     CloseReason,
-    CommandRefused,
     Connected,
     ConnectionClosed,
     Flow,
@@ -59,13 +49,12 @@ from smtpstate._events import (
     Trace,
     Violation,
 )
+from smtpstate._hearing import Hearing
 from smtpstate._reception import Reception
 from smtpstate._replies import Reply
 from smtpstate._state import CLOSING_CODES, Outcome, Phase
 from smtpstate._syntax import (
-    AUTH_CANCELLED,
     AUTHENTICATED,
-    COMMANDS,
     LOCAL_ERROR,
     VERDICTS,
 )
@@ -75,9 +64,6 @@ if TYPE_CHECKING:
 
 # While one of these lasts a message can still be refused as a whole.
 _READING: Final = frozenset({Phase.BODY, Phase.CHUNK, Phase.CHUNKED})
-
-# It brings no mail nearer.
-_EMPTY_CHUNK: Final = Bdat(0)
 
 # The outcomes that a verdict may have.
 _YES: Final = frozenset({Outcome.OK, Outcome.MORE})
@@ -111,10 +97,9 @@ class ServerConnection:
         self._limits: Final = config.limits
         self._talk: Final = Conversation(config, trace, handshake=implicit_tls)
         self._reception: Final = Reception(self._talk)
+        self._hearing: Final = Hearing(self._talk, self._reception)
         self._overdue: bool = False  # the handler's time was up, and its verdict comes too late
         self._due: int = 1  # verdicts that the end of a message is still owed
-        self._junk: int = 0
-        self._failures: int = 0
 
     # What it knows.
 
@@ -346,76 +331,9 @@ class ServerConnection:
             case Phase.BODY | Phase.CHUNK:
                 return self._reception.read()
             case Phase.AUTH:
-                return self._read_response()
+                return self._hearing.read_response()
             case _:
-                return self._reception.drop() if self._reception.drops else self._read_command()
-
-    @property
-    def _offered(self) -> frozenset[str]:
-        return self.config.offered(secure=self._talk.session.secure)
-
-    def _read_command(self) -> Flow | None:
-        limits, talk = self._limits, self._talk
-        line = talk.lines.next_line(limits.auth_line if talk.session.offers_auth else limits.command_line)
-        if line is None:
-            return talk.need(Flow.NEED_DATA)
-        talk.budgets.expect(Timer.COMMAND)
-        talk.heard(masked(line.data))
-        admitted = refuse_long(line, talk.lines.dropped, limits.command_line) or admit(
-            line.data, talk.session, self._offered, self.config.mechanisms, self.config.tables
-        )
-        match admitted:
-            case CommandRefused(violation=Violation.CHUNK_SIZE):
-                talk.violate(Violation.CHUNK_SIZE, admitted.reply)
-            case CommandRefused() if (size := announced(admitted)) is not None:
-                self._reception.begin_refused(admitted, size)
-            case CommandRefused():
-                talk.turn_down(admitted)
-            case _:
-                self._take(admitted)
-        return None
-
-    def _read_response(self) -> Flow | None:
-        """A line of an AUTH exchange; all of it is one request, with one deadline."""
-        talk = self._talk
-        line = talk.lines.next_line(self._limits.auth_line)
-        if line is None:
-            return talk.need(Flow.NEED_DATA)
-        talk.heard(b"***")
-        match admitted := admit_response(line):
-            case CommandRefused():
-                talk.session.advance(Verb.RESPONSE, Outcome.FAIL)
-                talk.budgets.expect(Timer.COMMAND)
-                talk.turn_down(admitted)
-            case AuthCancel():
-                talk.events.append(admitted)
-                talk.answer(Verb.RESPONSE, AUTH_CANCELLED)
-                self._count_failure()
-            case AuthResponse():
-                talk.events.append(admitted)
-            case _:
-                assert_never(admitted)
-        return None
-
-    def _take(self, command: Command) -> None:
-        talk, row = self._talk, COMMANDS[command.verb]
-        self._junk += row.junk or command == _EMPTY_CHUNK
-        match command:
-            case _ if self._junk > self._limits.junk:
-                talk.violate(Violation.TOO_MUCH_JUNK, TOO_MUCH_JUNK)
-            case Mail() if (command.size or 0) > self._limits.message:
-                talk.turn_down(CommandRefused(command.raw, Violation.SIZE_TOO_LARGE, MESSAGE_TOO_LARGE))
-            case Bdat():
-                self._reception.begin_chunk(command)
-            case Rcpt() if talk.transaction is not None and talk.transaction.is_full(self._limits.recipients):
-                refused = CommandRefused(command.raw, Violation.TOO_MANY_RECIPIENTS, TOO_MANY_RECIPIENTS)
-                talk.turn_down(refused, error=False)
-            case StartTls() if len(talk.lines):
-                talk.violate(Violation.EARLY_PLAINTEXT, EARLY_PLAINTEXT)
-            case _:
-                talk.events.append(command)
-                if not self.config.asks(command.verb):
-                    talk.answer(command.verb, row.silence or row.success)
+                return self._reception.drop() if self._reception.drops else self._hearing.read_command()
 
     # Replies.
 
@@ -442,18 +360,13 @@ class ServerConnection:
         elif isinstance(owed, EndOfMessage):
             self._talk.drop_transaction(ResetCause.REFUSED)
         elif isinstance(owed, Auth | AuthResponse) and reply.code // 100 == 5 and outcome is Outcome.FAIL:
-            self._count_failure()
+            self._hearing.count_failure()
 
     def _settle_all(self, owed: Owed, reply: Reply) -> None:
         """`_settle`, for every recipient that is left where LMTP owes each a verdict."""
         self._settle(owed, reply)
         while self._talk.owed is not None:
             self._settle(owed, reply)
-
-    def _count_failure(self) -> None:
-        self._failures += 1
-        if self._failures >= self._limits.auth_failures:
-            self._talk.violate(Violation.TOO_MANY_AUTH_FAILURES, TOO_MANY_AUTH_FAILURES)
 
     def _record(self, owed: Owed) -> None:
         """A yes was said: what it changes beside the phase."""
@@ -470,7 +383,8 @@ class ServerConnection:
                 self._reception.begin()
             case EndOfMessage():
                 self._talk.transaction = None
-                self._junk, self._talk.partly_taken = 0, False
+                self._talk.partly_taken = False
+                self._hearing.forget_junk()
             case _:
                 pass
 

@@ -46,6 +46,7 @@ LAYERS = (
     {"_config", "_closing", "_proxy", "_questions"},
     {"_admission", "_conversation"},
     {"_reception"},
+    {"_hearing"},
     {"_server", "_client"},
     {"_delivery"},
     {"_authentication"},

@@ -1,0 +1,114 @@
+"""Hearing: what becomes of a line that the server read, a command, a response, or a rule broken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, assert_never, final
+
+from smtpstate._admission import admit, admit_response, announced, masked, refuse_long
+from smtpstate._commands import AuthCancel, AuthResponse, Bdat, Command, Mail, Rcpt, StartTls, Verb
+from smtpstate._config import (
+    EARLY_PLAINTEXT,
+    MESSAGE_TOO_LARGE,
+    TOO_MANY_AUTH_FAILURES,
+    TOO_MANY_RECIPIENTS,
+    TOO_MUCH_JUNK,
+)
+from smtpstate._events import CommandRefused, Flow, Timer, Violation
+from smtpstate._state import Outcome
+from smtpstate._syntax import AUTH_CANCELLED, COMMANDS
+
+if TYPE_CHECKING:
+    from smtpstate._conversation import Conversation
+    from smtpstate._reception import Reception
+
+# It brings no mail nearer.
+_EMPTY_CHUNK: Final = Bdat(0)
+
+
+@final
+class Hearing:
+    """Reads lines for `talk`: events are queued and refusals said, or a Flow says what is missing."""
+
+    __slots__ = ("_failures", "_junk", "_reception", "_talk")
+
+    def __init__(self, talk: Conversation, reception: Reception) -> None:
+        self._talk: Final = talk
+        self._reception: Final = reception
+        self._junk: int = 0
+        self._failures: int = 0
+
+    def read_command(self) -> Flow | None:
+        """The next command."""
+        talk, config = self._talk, self._talk.config
+        limits = config.limits
+        line = talk.lines.next_line(limits.auth_line if talk.session.offers_auth else limits.command_line)
+        if line is None:
+            return talk.need(Flow.NEED_DATA)
+        talk.budgets.expect(Timer.COMMAND)
+        talk.heard(masked(line.data))
+        admitted = refuse_long(line, talk.lines.dropped, limits.command_line) or admit(
+            line.data, talk.session, config.offered(secure=talk.session.secure), config.mechanisms, config.tables
+        )
+        match admitted:
+            case CommandRefused(violation=Violation.CHUNK_SIZE):
+                talk.violate(Violation.CHUNK_SIZE, admitted.reply)
+            case CommandRefused() if (size := announced(admitted)) is not None:
+                self._reception.begin_refused(admitted, size)
+            case CommandRefused():
+                talk.turn_down(admitted)
+            case _:
+                self._take(admitted)
+        return None
+
+    def read_response(self) -> Flow | None:
+        """A line of an AUTH exchange; all of it is one request, with one deadline."""
+        talk = self._talk
+        line = talk.lines.next_line(self._talk.config.limits.auth_line)
+        if line is None:
+            return talk.need(Flow.NEED_DATA)
+        talk.heard(b"***")
+        match admitted := admit_response(line):
+            case CommandRefused():
+                talk.session.advance(Verb.RESPONSE, Outcome.FAIL)
+                talk.budgets.expect(Timer.COMMAND)
+                talk.turn_down(admitted)
+            case AuthCancel():
+                talk.events.append(admitted)
+                talk.answer(Verb.RESPONSE, AUTH_CANCELLED)
+                self.count_failure()
+            case AuthResponse():
+                talk.events.append(admitted)
+            case _:
+                assert_never(admitted)
+        return None
+
+    def _take(self, command: Command) -> None:
+        talk, row = self._talk, COMMANDS[command.verb]
+        limits = talk.config.limits
+        self._junk += row.junk or command == _EMPTY_CHUNK
+        match command:
+            case _ if self._junk > limits.junk:
+                talk.violate(Violation.TOO_MUCH_JUNK, TOO_MUCH_JUNK)
+            case Mail() if (command.size or 0) > limits.message:
+                talk.turn_down(CommandRefused(command.raw, Violation.SIZE_TOO_LARGE, MESSAGE_TOO_LARGE))
+            case Bdat():
+                self._reception.begin_chunk(command)
+            case Rcpt() if talk.transaction is not None and talk.transaction.is_full(limits.recipients):
+                refused = CommandRefused(command.raw, Violation.TOO_MANY_RECIPIENTS, TOO_MANY_RECIPIENTS)
+                talk.turn_down(refused, error=False)
+            case StartTls() if len(talk.lines):
+                talk.violate(Violation.EARLY_PLAINTEXT, EARLY_PLAINTEXT)
+            case _:
+                talk.events.append(command)
+                if not talk.config.asks(command.verb):
+                    talk.answer(command.verb, row.silence or row.success)
+
+    def count_failure(self) -> None:
+        """An AUTH attempt failed; too many of them end the session (RFC 4954 section 4)."""
+        self._failures += 1
+        if self._failures >= self._talk.config.limits.auth_failures:
+            self._talk.violate(Violation.TOO_MANY_AUTH_FAILURES, TOO_MANY_AUTH_FAILURES)
+
+    def forget_junk(self) -> None:
+        """A message arrived."""
+        self._junk = 0

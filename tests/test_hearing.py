@@ -1,0 +1,79 @@
+"""What becomes of a line: taken, answered with a refusal, or the end."""
+
+from __future__ import annotations
+
+import pytest
+
+from smtpstate import CloseReason, CommandRefused, Limits, ServerConfig, ServerConnection, ServerEvent, Violation
+from tests.helpers import Seat, codes, in_transaction, ready
+
+
+@pytest.mark.parametrize(
+    ("said", "answers", "violation", "reason"),
+    [
+        (b"BDAT 3\r\nabcNOOP\r\n", [503, 250], Violation.OUT_OF_SEQUENCE, "a chunk out of order is read all the same"),
+        (b"BDAT x\r\n", [501], Violation.CHUNK_SIZE, "where the octets after it end, nobody knows"),
+        (b"STARTTLS\r\nNOOP\r\n", [554], Violation.EARLY_PLAINTEXT, "RFC 3207 section 4: nothing may follow"),
+        (b"MAIL FROM:<> SIZE=99999999999\r\n", [552], Violation.SIZE_TOO_LARGE, "RFC 1870 section 6.1"),
+        (b"NOPE\r\nNOOP\r\n", [500, 250], Violation.UNKNOWN_COMMAND, "one line is answered, and the next one heard"),
+    ],
+)
+def test_what_breaks_a_rule(said: bytes, answers: list[int], violation: Violation, reason: str) -> None:
+    seat = ready(ServerConfig("mx.example.org", starttls=True))
+    assert codes(seat.say(said)) == answers, reason
+    refused = [event.violation for event in seat.events if isinstance(event, CommandRefused)]
+    assert violation in refused or ended_by(seat) is violation
+
+
+def ended_by(seat: Seat) -> Violation | None:
+    seat.connection.receive_eof()
+    seat.pull()
+    closed = seat.connection.closed
+    assert closed is not None
+    assert closed.reason is CloseReason.VIOLATION
+    return closed.violation
+
+
+def test_a_chunk_is_taken_where_a_recipient_was() -> None:
+    assert codes(in_transaction().say(b"BDAT 2\r\nabBDAT 0 LAST\r\n")) == [250, 250]
+
+
+AUTH = ServerConfig("mx.example.org", mechanisms=("LOGIN",), auth_in_clear=True, limits=Limits(auth_failures=3))
+
+
+def challenge(connection: ServerConnection, event: ServerEvent) -> None:
+    if connection.owed is event:
+        connection.challenge(b"?")
+
+
+def challenged(seat: Seat) -> Seat:
+    seat.handler = challenge
+    assert codes(seat.say(b"AUTH LOGIN\r\n")) == [334]
+    return seat
+
+
+@pytest.mark.parametrize(
+    ("line", "answer", "reason"),
+    [
+        (b"*", 501, "RFC 4954 section 4: called off"),
+        (b"YWJj", 334, "an answer, and another challenge"),
+        (b"!", 501, "not base64"),
+        (b"A" * 20_000, 500, "longer than RFC 4954 section 4 allows"),
+    ],
+)
+def test_a_line_within_auth(line: bytes, answer: int, reason: str) -> None:
+    assert codes(challenged(ready(AUTH)).say(line + b"\r\n")) == [answer], reason
+
+
+def test_half_a_line_within_auth_is_waited_for() -> None:
+    seat = challenged(ready(AUTH))
+    assert seat.say(b"YW") == b""
+    assert codes(seat.say(b"Jj\r\n")) == [334]
+
+
+def test_calling_off_too_often_ends_the_session() -> None:
+    seat = ready(AUTH)
+    for _ in range(2):
+        assert codes(challenged(seat).say(b"*\r\n")) == [501]
+    assert codes(challenged(seat).say(b"*\r\n")) == [501, 421]
+    assert ended_by(seat) is Violation.TOO_MANY_AUTH_FAILURES
