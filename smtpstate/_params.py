@@ -1,7 +1,7 @@
 """The parameters of MAIL and RCPT (RFC 5321 section 4.1.2), and xtext (RFC 3461 section 4)."""
 
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final, TypeAlias, final
@@ -19,6 +19,7 @@ _SIZE: Final = re.compile(SIZE_VALUE)
 _XTEXT: Final = re.compile(XTEXT)
 _HEXCHAR: Final = re.compile(rb"\+(..)")
 _NOT_XCHAR: Final = re.compile(rf"(?!{XCHAR}).".encode("ascii"), re.DOTALL)
+_COMMAND_LINE: Final = 512  # octets, CRLF included; RFC 5321 section 4.5.3.1.4
 
 
 @final
@@ -121,6 +122,14 @@ def increment(table: ParameterTable, offered: Container[str]) -> int:
         max((row.increment for extension, row in rows.items() if extension in offered), default=0)
         for rows in table.values()
     )
+
+
+def command_line(least: int, tables: Iterable[ParameterTable], offered: Container[str]) -> int:
+    """The octets that a command line may have: `least`, or what has to be allowed where `offered` is, if that is more.
+
+    Its CRLF is among them. RFC 5321 sections 4.1.1.11 and 4.5.3.1.4.
+    """
+    return max(least, *(_COMMAND_LINE + increment(table, offered) for table in tables))
 
 
 def encode_xtext(data: bytes) -> str:

@@ -8,7 +8,9 @@ from smtpstate._params import (
     RCPT_PARAMETERS,
     Parameter,
     Parameters,
+    ParameterTable,
     check_parameters,
+    command_line,
     decode_xtext,
     encode_xtext,
     flag,
@@ -191,6 +193,21 @@ def test_two_that_exclude_each_other_are_a_syntax_error(parameters: Parameters) 
 )
 def test_a_command_line_grows_by_what_is_offered(offered: frozenset[str], octets: int, reason: str) -> None:
     assert increment(MAIL_PARAMETERS, offered) == octets, reason
+
+
+@pytest.mark.parametrize(
+    ("least", "tables", "octets", "reason"),
+    [
+        (2048, [MAIL_PARAMETERS, RCPT_PARAMETERS], 2048, "the lesser does not count"),
+        (100, [MAIL_PARAMETERS, RCPT_PARAMETERS], 554, "RFC 5321 section 4.5.3.1.4: 512 at least, and the increments"),
+        (100, [RCPT_PARAMETERS, HOLD], 512, "what is not offered adds nothing"),
+        (100, [RCPT_PARAMETERS], 512, "nothing adds nothing"),
+    ],
+)
+def test_a_command_line_is_never_shorter_than_what_is_offered_needs(
+    least: int, tables: list[ParameterTable], octets: int, reason: str
+) -> None:
+    assert command_line(least, tables, BINARY) == octets, reason
 
 
 def test_a_flag_has_no_value() -> None:
