@@ -50,7 +50,7 @@ LAYERS = (
     {"_server", "_client"},
     {"_delivery"},
     {"_authentication"},
-    {"__init__"},
+    {"__init__", "delivery", "proxy", "sasl"},
     {"tls"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -39,11 +39,17 @@ from smtpstate import (
 )
 from smtpstate import tls as tls_layer
 from smtpstate._abnf import DOMAIN
-from smtpstate._authentication import authenticate
-from smtpstate._choice import choose
-from smtpstate._delivery import Envelope, Wants, open_session, quit_session, send_message
-from smtpstate._envelope import recipients_of
+from smtpstate.delivery import (
+    Envelope,
+    Wants,
+    authenticate,
+    open_session,
+    quit_session,
+    recipients_of,
+    send_message,
+)
 from smtpstate.extensions import parameters as as_parameters
+from smtpstate.sasl import choose
 from smtpstate_anyio._auth import hashing
 from smtpstate_anyio._driver import Driver
 from smtpstate_anyio._listen import internet_address, split_address
@@ -56,10 +62,9 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
     from smtpstate import ClientEvent, Delivery, Limits
-    from smtpstate._delivery import Procedure
-    from smtpstate._envelope import Recipient
-    from smtpstate._sasl import Credentials
+    from smtpstate.delivery import Procedure, Recipient
     from smtpstate.extensions import Envid, Notify, Parameters, Ret
+    from smtpstate.sasl import Credentials
     from smtpstate_anyio._driver import Machine
     from smtpstate_anyio._source import Octets, Source
 

@@ -25,8 +25,8 @@ from smtpstate import (
     TlsUnavailable,
     tls,
 )
-from smtpstate._authentication import AuthenticationFailed
-from smtpstate._sasl import Credentials
+from smtpstate.delivery import AuthenticationFailed
+from smtpstate.sasl import Credentials
 from smtpstate_anyio import AuthUnavailable, connect
 from smtpstate_server._exits import Exit, Failure
 from smtpstate_server._log import printable, tell
