@@ -321,7 +321,7 @@ class _Message:
         if not self.recipients:
             raise LocalProtocolError("a message needs a recipient")
         mail_table, rcpt_table, extensions = client.tables
-        offered = usable(client.capabilities, extensions, secure=client.tls is not None)
+        offered = usable(client.capabilities, extensions, client.tls)
         size = envelope.size if "SIZE" in client.capabilities else None
         body = BodyType.EIGHTBITMIME if envelope.eight_bit else None
         mail = Mail.of(envelope.sender, size=size, body=body, parameters=envelope.parameters)

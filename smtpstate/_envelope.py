@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from smtpstate._capabilities import Capabilities
+    from smtpstate._events import TlsInfo
     from smtpstate.extensions import Notify
 
 _Command = TypeVar("_Command", Mail, Rcpt)
@@ -54,10 +55,14 @@ def recipients_of(given: str | Recipient | Iterable[str | Recipient], notify: No
     return found if notify is None else [one.reporting(notify) for one in found]
 
 
-def usable(capabilities: Capabilities, extensions: Mapping[str, Extension], *, secure: bool) -> frozenset[str]:
-    """The EHLO keywords that count: in clear not those that are for TLS only, whatever the server says."""
+def usable(capabilities: Capabilities, extensions: Mapping[str, Extension], tls: TlsInfo | None) -> frozenset[str]:
+    """The EHLO keywords that count: those for TLS only where we know by its certificate who offers them.
+
+    RFC 8689 section 4.2.1 has that for REQUIRETLS.
+    """
     known = {**BUILT_IN, **extensions}
-    return frozenset(one for one in capabilities.keywords if secure or one not in known or not known[one].tls_only)
+    sure = tls is not None and tls.verified
+    return frozenset(one for one in capabilities.keywords if sure or one not in known or not known[one].tls_only)
 
 
 def fitted(command: _Command, table: ParameterTable, offered: frozenset[str]) -> tuple[_Command, Reply | None]:

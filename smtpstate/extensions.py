@@ -51,8 +51,9 @@ class Extension:
     """An extension as a server offers it and as both seats check it. RFC 5321 section 2.2.
 
     `keyword` is what EHLO says, `announced` the parameters behind it. `mail` and `rcpt` are the parameters that MAIL
-    and RCPT may then have. `needs` are the EHLO keywords that have to be offered beside it; `tls_only` says that it is
-    not offered in clear. Keywords are in upper case. Raises LocalProtocolError for what EHLO cannot say.
+    and RCPT may then have. `needs` are the EHLO keywords that have to be offered beside it. `tls_only` says that it is
+    not offered in clear, and that a client counts on it only where the server's certificate was verified. Keywords are
+    in upper case. Raises LocalProtocolError for what EHLO cannot say.
     """
 
     keyword: str

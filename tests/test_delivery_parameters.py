@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from smtpstate._delivery import Delivery, Envelope, Result, TlsMode, open_session, send_message
 from smtpstate._envelope import Recipient, lacking
 from smtpstate._errors import LocalProtocolError
+from smtpstate._events import TlsInfo
 from smtpstate.extensions import DateTime as Time
 from smtpstate.extensions import (
     DeliverBy,
@@ -36,10 +38,14 @@ DSN = parameters(Ret.HDRS, Envid("a+b"))
 ASKS = Recipient(A, parameters(Notify.SUCCESS | Notify.DELAY, OriginalRecipient("rfc822", A)))
 
 
-def opened(*script: tuple[bytes, bytes], offers: bytes, tls: bool = False) -> Wire:
+TLS = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384", verified=True)
+
+
+def opened(*script: tuple[bytes, bytes], offers: bytes, tls: TlsInfo | None = None) -> Wire:
     hello = (HELLO, b"250-mx.example\r\n250-" + offers.replace(b"|", b"\r\n250-") + b"\r\n250 HELP\r\n")
-    wire = Wire([GREETING, hello, *script], implicit_tls=tls)
-    wire.run(open_session(wire.client, TlsMode.IMPLICIT if tls else TlsMode.OFF))
+    wire = Wire([GREETING, hello, *script])
+    wire.run(open_session(wire.client, TlsMode.OFF))
+    wire.client.tls = tls  # as if it had been agreed on before the greeting
     return wire
 
 
@@ -78,14 +84,15 @@ def test_reports_are_asked_for_where_they_are_offered(offers: bytes, mail: bytes
 @pytest.mark.parametrize(
     ("given", "offers", "tls", "missing", "reason"),
     [
-        ((("REQUIRETLS", None),), b"DSN", True, "REQUIRETLS", "RFC 8689 section 4.2.1"),
-        ((("REQUIRETLS", None),), b"REQUIRETLS", False, "REQUIRETLS", "offered in clear, which is nothing worth"),
-        (parameters(DeliverBy(60, returns=True)), b"DSN", False, "DELIVERBY", "it would not come back"),
-        (parameters(HoldFor(60)), b"DSN", False, "FUTURERELEASE", "it would come at once"),
+        ((("REQUIRETLS", None),), b"DSN", TLS, "REQUIRETLS", "RFC 8689 section 4.2.1"),
+        ((("REQUIRETLS", None),), b"REQUIRETLS", None, "REQUIRETLS", "offered in clear, which is nothing worth"),
+        ((("REQUIRETLS", None),), b"REQUIRETLS", replace(TLS, verified=False), "REQUIRETLS", "offered by anybody"),
+        (parameters(DeliverBy(60, returns=True)), b"DSN", None, "DELIVERBY", "it would not come back"),
+        (parameters(HoldFor(60)), b"DSN", None, "FUTURERELEASE", "it would come at once"),
     ],
 )
 def test_what_must_not_be_lost_keeps_the_message_here(
-    given: Parameters, offers: bytes, tls: bool, missing: str, reason: str
+    given: Parameters, offers: bytes, tls: TlsInfo | None, missing: str, reason: str
 ):
     wire = opened(offers=offers, tls=tls)
     written = wire.written
@@ -95,7 +102,7 @@ def test_what_must_not_be_lost_keeps_the_message_here(
 
 
 def test_what_must_not_be_lost_goes_out_where_it_is_offered():
-    wire = opened((b"MAIL FROM:<me@me.example> REQUIRETLS\r\n", b"550 5.7.1 no\r\n"), offers=b"REQUIRETLS", tls=True)
+    wire = opened((b"MAIL FROM:<me@me.example> REQUIRETLS\r\n", b"550 5.7.1 no\r\n"), offers=b"REQUIRETLS", tls=TLS)
     delivery = wire.run(send_message(wire.client, Envelope(ME, (A,), parameters=(("REQUIRETLS", None),))))
     assert outcomes(delivery) == [(A, Result.REFUSED, 550)]
 

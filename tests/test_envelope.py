@@ -10,6 +10,7 @@ from smtpstate._capabilities import Capabilities
 from smtpstate._commands import Mail, Rcpt
 from smtpstate._envelope import Recipient, fitted, lacking, recipients_of, usable
 from smtpstate._errors import LocalProtocolError
+from smtpstate._events import TlsInfo
 from smtpstate.extensions import Extension, Notify, original_recipient, tables
 
 if TYPE_CHECKING:
@@ -58,13 +59,17 @@ def test_the_original_recipient_can_be_read_back():
 
 
 @pytest.mark.parametrize(
-    ("secure", "expected"),
-    [(True, {"DSN", "REQUIRETLS", "OPEN", "SECRET", "X-NEW"}), (False, {"DSN", "OPEN", "X-NEW"})],
+    ("tls", "expected"),
+    [
+        (TlsInfo("TLSv1.3", "x", verified=True), {"DSN", "REQUIRETLS", "OPEN", "SECRET", "X-NEW"}),
+        (TlsInfo("TLSv1.3", "x"), {"DSN", "OPEN", "X-NEW"}),
+        (None, {"DSN", "OPEN", "X-NEW"}),
+    ],
 )
-def test_what_is_for_tls_only_counts_there_only(secure: bool, expected: set[str]):
+def test_what_is_for_tls_only_counts_where_we_know_who_says_it(tls: TlsInfo | None, expected: set[str]):
     extensions = {"OPEN": Extension("OPEN"), "SECRET": Extension("SECRET", tls_only=True)}
     capabilities = Capabilities(dict.fromkeys(["DSN", "REQUIRETLS", "OPEN", "SECRET", "X-NEW"], ()))
-    assert usable(capabilities, extensions, secure=secure) == expected
+    assert usable(capabilities, extensions, tls) == expected
 
 
 def test_a_command_goes_with_what_the_server_knows():
