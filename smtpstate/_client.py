@@ -75,7 +75,7 @@ class ClientConnection:
         self._clock: Final = clock
         self._limits: Final = limits if limits is not None else Limits()
         self.lmtp: Final = lmtp
-        self._tables: Final = tables(extensions)[:2]
+        self.tables: Final = tables(extensions)
         self._session: Final = Session(lmtp=lmtp)  # moves on replies only
         self._assumed: Session = Session(lmtp=lmtp)  # as if all that is outstanding succeeds
         self._lines: Final = LineReader()
@@ -112,6 +112,7 @@ class ClientConnection:
 
     @property
     def phase(self) -> Phase:
+        """Where in the table the session is."""
         return self._session.phase
 
     @property
@@ -254,8 +255,9 @@ class ClientConnection:
     def check(self, command: Command) -> bytes:
         """The line that `send` would write. Raises LocalProtocolError for what is not offered or cannot be spelled."""
         # A hello replaces what an older one offered (RFC 5321 section 4.1.4), so while one is due nothing is certain.
-        require_offered(command, NO_CAPABILITIES if self._hellos else self.capabilities, self._tables)
-        return encode_command(command, line_limit(command, self._limits))
+        offered, tables = NO_CAPABILITIES if self._hellos else self.capabilities, self.tables[:2]
+        require_offered(command, offered, tables)
+        return encode_command(command, line_limit(command, self._limits, offered, tables))
 
     def _check_order(self, command: Command) -> None:
         if self._chunk_left:
@@ -439,7 +441,8 @@ class ClientConnection:
     def _write_queued(self) -> None:
         while self._queued and self._may_write():
             command = self._queued.popleft()
-            self._out.put(encode_command(command, line_limit(command, self._limits)))
+            limit = line_limit(command, self._limits, self.capabilities, self.tables[:2])
+            self._out.put(encode_command(command, limit))
             self._ask(command)
 
     def _assume(self) -> None:

@@ -151,17 +151,17 @@ class Mail:
     raw: bytes = field(default=_raw, compare=False, repr=False)
 
     @staticmethod
-    def of(address: str, *, size: int | None = None, body: BodyType | None = None) -> Mail:
-        """MAIL for `address`, "" being the null reverse-path.
+    def of(address: str, *, size: int | None = None, body: BodyType | None = None, parameters: Parameters = ()) -> Mail:
+        """MAIL for `address`, "" being the null reverse-path; `parameters` are those beside SIZE and BODY.
 
         Raises LocalProtocolError when the address is not one that RFC 5321 section 4.1.2 knows.
         """
-        parameters: list[tuple[str, str | None]] = []
+        first: list[tuple[str, str | None]] = []
         if size is not None:
-            parameters.append(("SIZE", str(size)))
+            first.append(("SIZE", str(size)))
         if body is not None:
-            parameters.append(("BODY", body.value))
-        return Mail(ReversePath(_mailbox(address) if address else None), tuple(parameters))
+            first.append(("BODY", body.value))
+        return Mail(ReversePath(_mailbox(address) if address else None), (*first, *parameters))
 
     @property
     def size(self) -> int | None:
@@ -187,11 +187,11 @@ class Rcpt:
     raw: bytes = field(default=_raw, compare=False, repr=False)
 
     @staticmethod
-    def of(address: str) -> Rcpt:
+    def of(address: str, *, parameters: Parameters = ()) -> Rcpt:
         """RCPT for `address`; "postmaster" needs no domain. Raises LocalProtocolError as `Mail.of` does."""
         if address.lower() == "postmaster":
-            return Rcpt(ForwardPath(Mailbox(address, "")))
-        return Rcpt(ForwardPath(_mailbox(address)))
+            return Rcpt(ForwardPath(Mailbox(address, "")), parameters)
+        return Rcpt(ForwardPath(_mailbox(address)), parameters)
 
 
 @final

@@ -11,6 +11,7 @@ from smtpstate._budget import Limits
 from smtpstate._capabilities import Capabilities
 from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._errors import GrammarError, LocalProtocolError
+from smtpstate._params import command_line
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Session
 from smtpstate._syntax import VERDICTS
@@ -71,6 +72,7 @@ class ServerConfig:
     extensions: tuple[Extension, ...] = ()
     tables: tuple[ParameterTable, ParameterTable] = field(init=False, repr=False, compare=False)
     _announced: tuple[frozenset[str], frozenset[str]] = field(init=False, repr=False, compare=False)
+    _command_lines: tuple[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         try:
@@ -86,6 +88,8 @@ class ServerConfig:
         object.__setattr__(self, "tables", (mail, rcpt))
         announced = [frozenset(self.capabilities(secure=secure).keywords) for secure in (False, True)]
         object.__setattr__(self, "_announced", tuple(announced))
+        lines = [command_line(self.limits.command_line, self.tables, keywords) for keywords in announced]
+        object.__setattr__(self, "_command_lines", tuple(lines))
 
     def asks(self, verb: Verb) -> bool:
         """Whether the application owes `verb` a verdict; the rest is answered by the core."""
@@ -96,6 +100,10 @@ class ServerConfig:
                 return self.asks_expn
             case _:
                 return verb in VERDICTS
+
+    def command_line(self, *, secure: bool) -> int:
+        """The octets that a command line may have, its ending included."""
+        return self._command_lines[secure]
 
     def session(self) -> Session:
         """A session that begins."""

@@ -12,7 +12,7 @@ returns, which may take its time. The driver sends it back in. What the procedur
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, final
@@ -33,6 +33,7 @@ from smtpstate._commands import (
     Verb,
 )
 from smtpstate._dot import NewlineNormalizer
+from smtpstate._envelope import Recipient, fitted, recipients_of, usable
 from smtpstate._errors import LocalProtocolError, SMTPStateError
 from smtpstate._events import (
     Body,
@@ -42,7 +43,7 @@ from smtpstate._events import (
     NoRecipients,
     ReplyReceived,
 )
-from smtpstate._params import BodyType
+from smtpstate._params import BodyType, Parameters
 from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase
 
@@ -146,6 +147,7 @@ class Delivery:
 
     @property
     def all_accepted(self) -> bool:
+        """Whether every recipient was accepted."""
         return all(result.outcome is Result.ACCEPTED for result in self.results)
 
     def having(self, outcome: Result) -> tuple[str, ...]:
@@ -159,14 +161,17 @@ class Envelope:
     """Who sends to whom, and what must be known of the body before MAIL.
 
     `size` is an estimate in octets or None; `eight_bit` says that the body has octets above 127. `chunked` sends it by
-    BDAT where the server offers CHUNKING (RFC 3030), and by DATA elsewhere.
+    BDAT where the server offers CHUNKING (RFC 3030), and by DATA elsewhere. `parameters` are those of MAIL beside SIZE
+    and BODY; a `Recipient` has those of its RCPT. Where the server does not offer what they belong to, some are left
+    out, as all of DSN, and with others the recipients are refused, as with REQUIRETLS: see docs/extend.md.
     """
 
     sender: str
-    recipients: tuple[str, ...]
+    recipients: tuple[str | Recipient, ...]
     size: int | None = None
     eight_bit: bool = False
     chunked: bool = False
+    parameters: Parameters = ()
 
 
 # Phases that a transaction which went wrong can leave behind.
@@ -263,17 +268,21 @@ class _Message:
     def __init__(self, client: ClientConnection, envelope: Envelope) -> None:
         self.client = client
         self.envelope = envelope
+        self.recipients = recipients_of(envelope.recipients)
+        self.refused: dict[int, Reply] = {}  # recipients that nobody is asked about, since the server lacks something
         self.chunked: bool = envelope.chunked and client.capabilities.chunking
         self.mail: Reply | None = None
-        self.rcpts: list[Reply] = []  # in the order of the recipients
+        self.rcpts: list[Reply] = []  # in the order of the recipients, those refused by us left out
         self.verdict: Reply | None = None  # what decides for all that were accepted
         self.finals: list[Reply] = []  # LMTP's: one for each that was accepted, in order
 
     def run(self) -> Procedure[Delivery]:
         client = self.client
         if self.envelope.eight_bit and not client.capabilities.eight_bit_mime:
-            return Delivery(tuple(RecipientResult(a, Result.REFUSED, NO_EIGHT_BIT) for a in self.envelope.recipients))
+            return Delivery(tuple(RecipientResult(r.address, Result.REFUSED, NO_EIGHT_BIT) for r in self.recipients))
         commands = self.commands()
+        if len(self.refused) == len(self.recipients):
+            return self.judged(Result.REFUSED)
         pipelining = client.capabilities.pipelining
         if pipelining:
             for command in commands:
@@ -309,12 +318,22 @@ class _Message:
     def commands(self) -> list[Mail | Rcpt | Data]:
         """The whole transaction up to its body. Raises LocalProtocolError before anything is sent."""
         client, envelope = self.client, self.envelope
-        if not envelope.recipients:
+        if not self.recipients:
             raise LocalProtocolError("a message needs a recipient")
+        mail_table, rcpt_table, extensions = client.tables
+        offered = usable(client.capabilities, extensions, client.tls)
         size = envelope.size if "SIZE" in client.capabilities else None
         body = BodyType.EIGHTBITMIME if envelope.eight_bit else None
-        commands: list[Mail | Rcpt | Data] = [Mail.of(envelope.sender, size=size, body=body)]
-        commands.extend(Rcpt.of(address) for address in envelope.recipients)
+        mail = Mail.of(envelope.sender, size=size, body=body, parameters=envelope.parameters)
+        mail, refusal = fitted(mail, mail_table, offered)
+        commands: list[Mail | Rcpt | Data] = [mail]
+        for index, recipient in enumerate(self.recipients):
+            rcpt = Rcpt.of(recipient.address, parameters=recipient.parameters)
+            rcpt, refused = fitted(rcpt, rcpt_table, offered)
+            if (lacks := refusal or refused) is not None:
+                self.refused[index] = lacks
+            else:
+                commands.append(rcpt)
         if not self.chunked:
             commands.append(Data())
         for command in commands:
@@ -405,18 +424,19 @@ class _Message:
         """A refusal of MAIL or of a recipient stands; the others are decided by the end, or are `undecided`."""
         closed = self.client.closed
         finals = iter(self.finals)
+        rcpts = iter(self.rcpts)
         results: list[RecipientResult] = []
-        for index, address in enumerate(self.envelope.recipients):
-            reply = self.mail
-            if reply is None or _is_yes(reply):
-                reply = self.rcpts[index] if index < len(self.rcpts) else None
+        for index, recipient in enumerate(self.recipients):
+            reply = self.refused.get(index, self.mail)
+            if index not in self.refused and (reply is None or _is_yes(reply)):
+                reply = next(rcpts, None)
             if reply is None or _is_yes(reply):
                 reply = self.verdict or self.final(finals, accepted=reply is not None)
             if reply is not None:
-                results.append(RecipientResult(address, _result(reply), reply))
+                results.append(RecipientResult(recipient.address, _result(reply), reply))
             else:
                 told = None if closed is None or undecided is Result.UNKNOWN else closed.reply
-                results.append(RecipientResult(address, undecided, told))
+                results.append(RecipientResult(recipient.address, undecided, told))
         return Delivery(tuple(results), closed)
 
     def final(self, finals: Iterator[Reply], *, accepted: bool) -> Reply | None:
@@ -440,8 +460,3 @@ def quit_session(client: ClientConnection) -> Procedure[None]:
         client.send(Quit())
         yield from next_reply(Verb.QUIT)
     client.close()
-
-
-def addresses(recipients: str | Sequence[str]) -> tuple[str, ...]:
-    """One address or several, as a tuple."""
-    return (recipients,) if isinstance(recipients, str) else tuple(recipients)

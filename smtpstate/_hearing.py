@@ -40,13 +40,13 @@ class Hearing:
     def read_command(self) -> Flow | None:
         """The next command."""
         talk, config = self._talk, self._talk.config
-        limits = config.limits
-        line = talk.lines.next_line(limits.auth_line if talk.session.offers_auth else limits.command_line)
+        limit = config.command_line(secure=talk.session.secure)
+        line = talk.lines.next_line(max(config.limits.auth_line, limit) if talk.session.offers_auth else limit)
         if line is None:
             return talk.need(Flow.NEED_DATA)
         talk.budgets.expect(Timer.COMMAND)
         talk.heard(masked(line.data))
-        admitted = refuse_long(line, talk.lines.dropped, limits.command_line) or admit(
+        admitted = refuse_long(line, talk.lines.dropped, limit) or admit(
             line.data, talk.session, config.offered(secure=talk.session.secure), config.mechanisms, config.tables
         )
         match admitted:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
 from smtpstate._commands import Auth, AuthCancel, AuthResponse, Bdat, Command, EndOfMessage, Mail, Rcpt, Verb, Wait
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._events import Connected, Timer
-from smtpstate._params import ParameterTable, check_parameters
+from smtpstate._params import ParameterTable, check_parameters, command_line
 from smtpstate._state import Outcome
 from smtpstate._syntax import AUTHENTICATED, COMMANDS, GREETING, MESSAGE_ACCEPTED, decode_base64
 from smtpstate.extensions import tables
 
 if TYPE_CHECKING:
     from smtpstate._budget import Limits
-    from smtpstate._capabilities import Capabilities
     from smtpstate._replies import Reply
     from smtpstate._state import Session
 
@@ -89,9 +89,16 @@ def time_for(question: Question, limits: Limits) -> tuple[Timer, float]:
 _BUILT_IN: Final = tables()[:2]
 
 
-def line_limit(command: Command, limits: Limits) -> int:
+def line_limit(
+    command: Command,
+    limits: Limits,
+    offered: Capabilities = NO_CAPABILITIES,
+    tables: tuple[ParameterTable, ParameterTable] = _BUILT_IN,
+) -> int:
     """How many octets its line may have."""
-    return limits.auth_line if command.verb in EXCHANGE else limits.command_line
+    if command.verb in EXCHANGE:
+        return limits.auth_line
+    return command_line(limits.command_line, tables, offered)
 
 
 def require_offered(

@@ -105,6 +105,7 @@ class ServerConnection:
 
     @property
     def phase(self) -> Phase:
+        """Where in the table the session is."""
         return self._talk.session.phase
 
     @property

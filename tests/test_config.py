@@ -23,7 +23,7 @@ from smtpstate._config import (
     UNKNOWN_MECHANISM,
 )
 from smtpstate._state import HELLOS
-from smtpstate.extensions import Extension, deliver_by
+from smtpstate.extensions import Extension, Parameter, deliver_by, flag
 
 NAME = "mx.example.org"
 CONFIG = ServerConfig(NAME, Limits(message=1000), starttls=True)
@@ -77,6 +77,16 @@ def test_what_ehlo_announces(config: ServerConfig, secure: bool, keywords: str, 
     capabilities = config.capabilities(secure=secure)
     assert " ".join(capabilities.keywords) == keywords, reason
     assert capabilities.size == (config.limits.message if "SIZE" in keywords else None)
+
+
+def test_a_command_line_has_room_for_what_is_offered() -> None:
+    long = Extension("LONG", mail=(Parameter("LONG", flag, 2000),))
+    secret = Extension("SECRET", rcpt=(Parameter("SECRET", flag, 3000),), tls_only=True)
+    config = ServerConfig(NAME, extensions=(long, secret))
+    offered = 26 + 14  # SIZE and 8BITMIME
+    assert config.command_line(secure=False) == 512 + offered + 2000
+    assert config.command_line(secure=True) == 512 + 3000
+    assert CONFIG.command_line(secure=True) == 2048
 
 
 @pytest.mark.parametrize(

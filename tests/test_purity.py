@@ -44,13 +44,13 @@ LAYERS = (
     {"_state", "_events", "_choice"},
     {"_budget", "_intake"},
     {"_config", "_closing", "_proxy", "_questions"},
-    {"_admission", "_conversation"},
+    {"_admission", "_conversation", "_envelope"},
     {"_reception"},
     {"_hearing"},
     {"_server", "_client"},
     {"_delivery"},
     {"_authentication"},
-    {"__init__"},
+    {"__init__", "delivery", "proxy", "sasl"},
     {"tls"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -118,6 +118,12 @@ def test_lines_of_an_exchange_may_be_long():
     assert line_limit(Noop(), Limits()) == 2048
 
 
+def test_other_lines_may_be_as_long_as_what_is_offered_needs():
+    assert line_limit(Noop(), Limits(command_line=100)) == 512
+    assert line_limit(YOU, Limits(command_line=100), Capabilities({"DSN": ()})) == 512 + 536
+    assert line_limit(Auth("PLAIN"), Limits(auth_line=100), Capabilities({"DSN": ()})) == 100
+
+
 OFFERS = Capabilities({"SIZE": (), "AUTH": ("PLAIN", "login")})
 REQUIRED: list[tuple[Command, Capabilities, str | None]] = [
     (Mail.of("me@me.example", size=1), OFFERS, None),

@@ -10,14 +10,20 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
 from smtpstate import Auth, AuthCancel, AuthResponse, Reply
-from smtpstate._choice import server_mechanism
-from smtpstate._sasl import Challenge, Failure, KeysNeeded, PasswordGiven, Success, TokenGiven
+from smtpstate.sasl import (
+    Challenge,
+    Failure,
+    KeysNeeded,
+    PasswordGiven,
+    Success,
+    TokenGiven,
+    server_mechanism,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from smtpstate._keys import ScramKeys
-    from smtpstate._sasl import ServerMechanism, ServerStep
+    from smtpstate.sasl import ScramKeys, ServerMechanism, ServerStep
     from smtpstate_anyio._session import Session
 
 _logger: Final = logging.getLogger("smtpstate")

@@ -39,9 +39,17 @@ from smtpstate import (
 )
 from smtpstate import tls as tls_layer
 from smtpstate._abnf import DOMAIN
-from smtpstate._authentication import authenticate
-from smtpstate._choice import choose
-from smtpstate._delivery import Envelope, Wants, addresses, open_session, quit_session, send_message
+from smtpstate.delivery import (
+    Envelope,
+    Wants,
+    authenticate,
+    open_session,
+    quit_session,
+    recipients_of,
+    send_message,
+)
+from smtpstate.extensions import parameters as as_parameters
+from smtpstate.sasl import choose
 from smtpstate_anyio._auth import hashing
 from smtpstate_anyio._driver import Driver
 from smtpstate_anyio._listen import internet_address, split_address
@@ -54,8 +62,9 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
     from smtpstate import ClientEvent, Delivery, Limits
-    from smtpstate._delivery import Procedure
-    from smtpstate._sasl import Credentials
+    from smtpstate.delivery import Procedure, Recipient
+    from smtpstate.extensions import Envid, Notify, Parameters, Ret
+    from smtpstate.sasl import Credentials
     from smtpstate_anyio._driver import Machine
     from smtpstate_anyio._source import Octets, Source
 
@@ -177,16 +186,25 @@ class Client:
         message: Source,
         *,
         sender: str,
-        recipients: str | Sequence[str],
+        recipients: str | Recipient | Sequence[str | Recipient],
         eight_bit: bool | None = None,
         chunked: bool = False,
+        notify: Notify | None = None,
+        ret: Ret | None = None,
+        envid: Envid | None = None,
+        parameters: Parameters = (),
     ) -> Delivery:
         """Sends one message, and says what became of it for each recipient.
 
         `message` is bytes, a binary file (read twice where it can be, to count and scan it), an EmailMessage, or an
         iterator of bytes, async or not. `sender` "" is the null reverse-path. `eight_bit` says whether there are octets
         above 127; None finds out, and takes an iterator to have some where the server allows them. Bare CR and LF
-        become CRLF. `chunked` sends it by BDAT where the server offers CHUNKING. Raises ConnectionBroken when the
+        become CRLF. `chunked` sends it by BDAT where the server offers CHUNKING.
+
+        `notify` says which reports the sender wants of each recipient, `ret` and `envid` what is in them (RFC 3461); a
+        server without DSN is not asked, and the message goes to it all the same. `parameters` are more of MAIL's, a
+        `Recipient` has its own. Where the server does not know those, the message may still go, or its recipients are
+        refused: REQUIRETLS, for one, must not be lost. Raises ConnectionBroken when the
         session ended before, LocalProtocolError for an address that cannot be sent, or for an octet above 127 that was
         not announced; what reading `message` raises goes through.
         """
@@ -203,7 +221,14 @@ class Client:
             scan = await _scan(octets)
             if eight_bit is None:
                 eight_bit = allowed if scan is None else scan.eight_bit
-            envelope = Envelope(sender, addresses(recipients), None if scan is None else scan.size, eight_bit, chunked)
+            envelope = Envelope(
+                sender,
+                tuple(recipients_of(recipients, notify)),
+                None if scan is None else scan.size,
+                eight_bit,
+                chunked,
+                (*as_parameters(ret, envid), *parameters),
+            )
             if not envelope.recipients:
                 raise LocalProtocolError("a message needs a recipient")
             async with aclosing(_Pieces(octets, eight_bit=eight_bit)) as body:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, final
 from anyio import create_tcp_listener
 from anyio.abc import SocketAttribute, SocketListener
 
-from smtpstate._proxy import MAX_SECONDS, parse_networks
+from smtpstate.proxy import MAX_SECONDS, parse_networks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream
     from anyio.streams.stapled import MultiListener
 
-    from smtpstate._proxy import Network, ProxyVersion
+    from smtpstate.proxy import Network, ProxyVersion
 
 ListenerTls: TypeAlias = Literal["starttls", "implicit", "plain"]
 ListenerService: TypeAlias = Literal["smtp", "submission", "lmtp"]

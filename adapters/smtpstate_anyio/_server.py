@@ -24,7 +24,7 @@ from anyio.abc import SocketAttribute
 
 from smtpstate import CloseReason, ConnectionClosed, Flow, Limits, Peer, ServerConfig, ServerConnection
 from smtpstate import tls as tls_layer
-from smtpstate._proxy import ProxyHeader, ProxyReader, trusted
+from smtpstate.proxy import ProxyHeader, ProxyReader, trusted
 from smtpstate_anyio._auth import Authenticator
 from smtpstate_anyio._driver import Driver
 from smtpstate_anyio._listen import close_listeners, internet_address, open_listeners
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream, TaskGroup, TaskStatus
 
     from smtpstate import ServerEvent, TraceLine
-    from smtpstate._proxy import ProxyEvent
+    from smtpstate.proxy import ProxyEvent
     from smtpstate_anyio._auth import Users
     from smtpstate_anyio._driver import Machine
     from smtpstate_anyio._listen import BoundListener, Listener, ListenerProxy, Opened

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from smtpstate import TlsMode
+from smtpstate import SMTPStateError, TlsMode
+from smtpstate.extensions import Envid, Notify, Ret
 from smtpstate_anyio import ListenerProxy
 from smtpstate_server._endpoint import Endpoint
 from smtpstate_server._exits import Exit, Failure
 from smtpstate_server._passwd import PasswdOptions, passwd
-from smtpstate_server._send import Login, SendOptions, send
+from smtpstate_server._send import Dsn, Login, SendOptions, send
 from smtpstate_server._serve import ServeOptions, serve
 from smtpstate_server._users import SCHEMES
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_LISTEN: Final = Endpoint("127.0.0.1", 2525)
 _MIB: Final = 1024 * 1024
+_RETURNS: Final = {"full": Ret.FULL, "headers": Ret.HDRS}
 
 # Domain = sub-domain *("." sub-domain) ; RFC 5321 section 4.1.2
 _HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
@@ -60,6 +62,22 @@ def _network(text: str) -> IPv4Network | IPv6Network:
         return ip_network(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def _notify(text: str) -> Notify:
+    """RFC 3461 section 4.1."""
+    try:
+        return Notify.parse(text)
+    except SMTPStateError:
+        raise click.BadParameter(f"{text!r} is neither never nor a list of success, failure and delay") from None
+
+
+def _envid(text: str) -> Envid:
+    """RFC 3461 section 4.4."""
+    try:
+        return Envid.parse(Envid(text).format())
+    except (SMTPStateError, UnicodeError):
+        raise click.BadParameter("1 to 100 printable ASCII characters are needed") from None
 
 
 def _a_labels(name: str) -> str | None:
@@ -234,6 +252,9 @@ def _serve(
 @click.option("--auth", metavar="MECHANISM", help="With this and nothing else. [default: the best that is offered]")
 @click.option("--lmtp", is_flag=True, help="Speak LMTP.")
 @click.option("--bdat", is_flag=True, help="Send the message by BDAT where the server takes that.")
+@click.option("--dsn", type=_notify, metavar="WHEN", help="Ask for reports: success,failure,delay, or never.")
+@click.option("--dsn-return", type=click.Choice(list(_RETURNS)), help="What of the message a report should have.")
+@click.option("--dsn-id", type=_envid, metavar="ID", help="What reports should call the message.")
 @click.argument("file", default="-", metavar="[FILE|-]")
 def _send(
     *,
@@ -249,6 +270,9 @@ def _send(
     auth: str | None,
     lmtp: bool,
     bdat: bool,
+    dsn: Notify | None,
+    dsn_return: str | None,
+    dsn_id: Envid | None,
     file: str,
 ) -> int:
     """Send one message, from FILE or standard input, and say for each recipient what became of it.
@@ -275,6 +299,7 @@ def _send(
             login=None if user is None or password_file is None else Login(user, password_file, auth),
             lmtp=lmtp,
             chunked=bdat,
+            dsn=Dsn(dsn, None if dsn_return is None else _RETURNS[dsn_return], dsn_id),
         )
     )
 

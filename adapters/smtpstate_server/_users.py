@@ -15,8 +15,7 @@ import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from smtpstate import LocalProtocolError
-from smtpstate._keys import MIN_ITERATIONS, ScramKeys, password_work, unknown_keys
-from smtpstate._sasl import read_name
+from smtpstate.sasl import MIN_ITERATIONS, ScramKeys, password_work, read_name, unknown_keys
 from smtpstate_anyio import hashing
 from smtpstate_server._exits import Exit, Failure
 from smtpstate_server._files import create

@@ -22,14 +22,14 @@ from smtpstate import (
     TraceLine,
     Vrfy,
 )
-from smtpstate._delivery import Wants
+from smtpstate.delivery import Wants
 from smtpstate_testing._clock import ManualClock
 from smtpstate_testing._link import End, Input
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from smtpstate._delivery import Procedure
+    from smtpstate.delivery import Procedure
     from smtpstate.extensions import Extension
     from smtpstate_testing._link import Cut, Machine
 
