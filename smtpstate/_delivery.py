@@ -42,6 +42,7 @@ from smtpstate._events import (
     NoRecipients,
     ReplyReceived,
 )
+from smtpstate._international import spelled
 from smtpstate._params import BodyType
 from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase
@@ -159,7 +160,8 @@ class Envelope:
     """Who sends to whom, and what must be known of the body before MAIL.
 
     `size` is an estimate in octets or None; `eight_bit` says that the body has octets above 127. `chunked` sends it by
-    BDAT where the server offers CHUNKING (RFC 3030), and by DATA elsewhere.
+    BDAT where the server offers CHUNKING (RFC 3030), and by DATA elsewhere. `utf8` says that the headers hold UTF-8,
+    for which SMTPUTF8 is needed (RFC 6531); what the addresses need is found out.
     """
 
     sender: str
@@ -167,6 +169,7 @@ class Envelope:
     size: int | None = None
     eight_bit: bool = False
     chunked: bool = False
+    utf8: bool = False
 
 
 # Phases that a transaction which went wrong can leave behind.
@@ -264,16 +267,20 @@ class _Message:
         self.client = client
         self.envelope = envelope
         self.chunked: bool = envelope.chunked and client.capabilities.chunking
+        self.refused: dict[int, Reply] = {}  # recipients that nobody is asked about, since the server lacks something
         self.mail: Reply | None = None
-        self.rcpts: list[Reply] = []  # in the order of the recipients
+        self.rcpts: list[Reply] = []  # in the order of the recipients, those refused by us left out
         self.verdict: Reply | None = None  # what decides for all that were accepted
         self.finals: list[Reply] = []  # LMTP's: one for each that was accepted, in order
 
     def run(self) -> Procedure[Delivery]:
         client = self.client
-        if self.envelope.eight_bit and not client.capabilities.eight_bit_mime:
+        # Headers in UTF-8 have 8 bits, too; that they need SMTPUTF8 says more.
+        if self.envelope.eight_bit and not self.envelope.utf8 and not client.capabilities.eight_bit_mime:
             return Delivery(tuple(RecipientResult(a, Result.REFUSED, NO_EIGHT_BIT) for a in self.envelope.recipients))
         commands = self.commands()
+        if len(self.refused) == len(self.envelope.recipients):
+            return self.judged(Result.REFUSED)
         pipelining = client.capabilities.pipelining
         if pipelining:
             for command in commands:
@@ -312,13 +319,20 @@ class _Message:
         if not envelope.recipients:
             raise LocalProtocolError("a message needs a recipient")
         size = envelope.size if "SIZE" in client.capabilities else None
-        body = BodyType.EIGHTBITMIME if envelope.eight_bit else None
-        commands: list[Mail | Rcpt | Data] = [Mail.of(envelope.sender, size=size, body=body)]
-        commands.extend(Rcpt.of(address) for address in envelope.recipients)
+        body = BodyType.EIGHTBITMIME if envelope.eight_bit or envelope.utf8 else None
+        mail = Mail.of(envelope.sender, size=size, body=body)
+        rcpts = [Rcpt.of(address) for address in envelope.recipients]
+        # RFC 6531 section 3.1: SMTPUTF8 is nothing without 8BITMIME.
+        offered = client.capabilities.smtputf8 and client.capabilities.eight_bit_mime
+        mail, tried = spelled(mail, rcpts, headers=envelope.utf8, offered=offered)
+        self.refused = {index: refusal for index, refusal in enumerate(tried) if isinstance(refusal, Reply)}
+        if len(self.refused) == len(tried):
+            return []
+        commands: list[Mail | Rcpt | Data] = [mail, *(rcpt for rcpt in tried if isinstance(rcpt, Rcpt))]
         if not self.chunked:
             commands.append(Data())
         for command in commands:
-            client.check(command)
+            client.check(command, utf8=mail.smtputf8)
         return commands
 
     @property
@@ -405,11 +419,12 @@ class _Message:
         """A refusal of MAIL or of a recipient stands; the others are decided by the end, or are `undecided`."""
         closed = self.client.closed
         finals = iter(self.finals)
+        rcpts = iter(self.rcpts)
         results: list[RecipientResult] = []
         for index, address in enumerate(self.envelope.recipients):
-            reply = self.mail
-            if reply is None or _is_yes(reply):
-                reply = self.rcpts[index] if index < len(self.rcpts) else None
+            reply = self.refused.get(index, self.mail)
+            if index not in self.refused and (reply is None or _is_yes(reply)):
+                reply = next(rcpts, None)
             if reply is None or _is_yes(reply):
                 reply = self.verdict or self.final(finals, accepted=reply is not None)
             if reply is not None:

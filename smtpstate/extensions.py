@@ -285,7 +285,7 @@ def submitter(mail: Mail) -> Submitter | None:
 
 def smtputf8(mail: Mail) -> bool:
     """Whether SMTPUTF8 was sent. RFC 6531 section 3.4."""
-    return _has(mail, "SMTPUTF8")
+    return mail.smtputf8
 
 
 def requires_tls(mail: Mail) -> bool:
