@@ -10,15 +10,17 @@ from smtpstate._commands import (
     AuthCancel,
     AuthResponse,
     Command,
+    Expn,
     Mail,
     Rcpt,
     Verb,
+    Vrfy,
 )
 from smtpstate._config import AUTH_LINE_TOO_LONG, LINE_TOO_LONG, UNKNOWN_MECHANISM
 from smtpstate._errors import Fault, GrammarError
 from smtpstate._events import FAULT_VIOLATIONS, CommandRefused, Violation
 from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, ParameterTable, check_parameters
-from smtpstate._syntax import fault_reply, find_verb, parse_command, parse_response
+from smtpstate._syntax import fault_reply, find_verb, may_be_international, parse_command, parse_response
 
 # Only for lines that have been parsed.
 _CHUNK_SIZE: Final = re.compile(rb"BDAT +([0-9]+)", re.IGNORECASE)
@@ -76,12 +78,14 @@ def admit(
     offered: Container[str],
     mechanisms: Container[str] = (),
     tables: tuple[ParameterTable, ParameterTable] = (MAIL_PARAMETERS, RCPT_PARAMETERS),
+    *,
+    utf8: bool = False,
 ) -> Command | CommandRefused:
     """The command in `line`, which lacks its ending; or why it is none that may come now, and the reply to say so.
 
     Order comes before syntax: a verb out of sequence is 503 whatever follows it. `offered` are EHLO keywords and
-    `mechanisms` those of AUTH; `tables` have the parameters of MAIL and of RCPT. Never raises. RFC 5321 sections 4.1.4
-    and 4.2.4.
+    `mechanisms` those of AUTH; `tables` have the parameters of MAIL and of RCPT; `utf8` says that the open transaction
+    asked for SMTPUTF8. Never raises. RFC 5321 sections 4.1.4 and 4.2.4.
     """
     verb: Verb | None = None
     try:
@@ -93,13 +97,18 @@ def admit(
             # A verb that is known but switched off is no disorder.
             violation = Violation.NOT_IMPLEMENTED if refusal.code == 502 else Violation.OUT_OF_SEQUENCE
             return CommandRefused(masked(line), violation, refusal)
-        command = parse_command(verb, line)
+        offered = offered if session.esmtp else ()
+        command = parse_command(verb, line, utf8="SMTPUTF8" in offered)
         if isinstance(command, Mail):
-            check_parameters(command.parameters, tables[0], offered if session.esmtp else ())
+            check_parameters(command.parameters, tables[0], offered)
         elif isinstance(command, Rcpt):
-            check_parameters(command.parameters, tables[1], offered if session.esmtp else ())
+            check_parameters(command.parameters, tables[1], offered)
+        elif isinstance(command, Vrfy | Expn) and command.smtputf8 and "SMTPUTF8" not in offered:
+            raise GrammarError(Fault.PARAMETER_UNKNOWN)
         elif isinstance(command, Auth) and command.mechanism not in mechanisms:
             return CommandRefused(masked(line), Violation.UNKNOWN_MECHANISM, UNKNOWN_MECHANISM)
+        if not line.isascii() and not may_be_international(command, asked=utf8):
+            raise GrammarError(Fault.NON_ASCII)
     except GrammarError as error:
         # Whatever is wrong with a BDAT, its size cannot be relied on.
         fault = Fault.CHUNK_SIZE if verb is Verb.BDAT else error.fault

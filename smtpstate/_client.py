@@ -34,14 +34,13 @@ from smtpstate._questions import (
     ends_group,
     ends_message,
     hoped,
-    line_limit,
+    line_of,
     possible,
     require_offered,
     time_for,
 )
 from smtpstate._replies import Reply, ReplyReader
 from smtpstate._state import Outcome, Phase, Session
-from smtpstate._syntax import encode_command
 from smtpstate.extensions import Extension, tables
 
 _AS_AGREED: Final = frozenset({CloseReason.QUIT, CloseReason.CLOSED})
@@ -92,6 +91,7 @@ class ClientConnection:
         self._encoder: DotEncoder = DotEncoder()
         self._lone_dot: bool = False
         self._chunk_left: int = 0  # octets that the last BDAT announced and that were not given yet
+        self._asked_utf8: bool = False  # whether the last MAIL asked for SMTPUTF8
         self._accepted: int = 0  # recipients of the open transaction
         self._due: int = 0  # replies for the end of a message that are still to come, the first among them
         self._request: Timer = Timer.GREETING
@@ -234,6 +234,8 @@ class ClientConnection:
                 advance(self._assumed, item, hoped(item))
                 if isinstance(item, Ehlo | Helo | Lhlo):
                     self._hellos += 1
+                elif isinstance(item, Mail):
+                    self._asked_utf8 = item.smtputf8
         return True
 
     def close(self) -> None:
@@ -252,12 +254,12 @@ class ClientConnection:
         if not self.can_send_body:
             raise LocalProtocolError(f"no body can be sent in phase {self._session.phase.name}")
 
-    def check(self, command: Command) -> bytes:
-        """The line that `send` would write. Raises LocalProtocolError for what is not offered or cannot be spelled."""
+    def check(self, command: Command, *, utf8: bool = False) -> bytes:
+        """The line that `send` would write, or would after MAIL with SMTPUTF8. Raises LocalProtocolError as it does."""
         # A hello replaces what an older one offered (RFC 5321 section 4.1.4), so while one is due nothing is certain.
         offered, tables = NO_CAPABILITIES if self._hellos else self.capabilities, self.tables[:2]
         require_offered(command, offered, tables)
-        return encode_command(command, line_limit(command, self._limits, offered, tables))
+        return line_of(command, self._limits, offered, tables, asked=utf8 or self._asked_utf8)
 
     def _check_order(self, command: Command) -> None:
         if self._chunk_left:
@@ -441,8 +443,8 @@ class ClientConnection:
     def _write_queued(self) -> None:
         while self._queued and self._may_write():
             command = self._queued.popleft()
-            limit = line_limit(command, self._limits, self.capabilities, self.tables[:2])
-            self._out.put(encode_command(command, limit))
+            # `send` saw whether it may be sent.
+            self._out.put(line_of(command, self._limits, self.capabilities, self.tables[:2], asked=True))
             self._ask(command)
 
     def _assume(self) -> None:

@@ -135,7 +135,7 @@ class StartTls:
 
 def _mailbox(address: str) -> Mailbox:
     try:
-        return Mailbox.parse(address)
+        return Mailbox.parse(address, utf8=True)
     except GrammarError:
         raise LocalProtocolError(f"not a mailbox: {address!r}") from None
 
@@ -154,7 +154,7 @@ class Mail:
     def of(address: str, *, size: int | None = None, body: BodyType | None = None, parameters: Parameters = ()) -> Mail:
         """MAIL for `address`, "" being the null reverse-path; `parameters` are those beside SIZE and BODY.
 
-        Raises LocalProtocolError when the address is not one that RFC 5321 section 4.1.2 knows.
+        Raises LocalProtocolError when the address is not one that RFC 5321 section 4.1.2 or RFC 6531 section 3.3 knows.
         """
         first: list[tuple[str, str | None]] = []
         if size is not None:
@@ -174,6 +174,11 @@ class Mail:
         """What BODY announced. RFC 6152 section 3."""
         value = dict(self.parameters).get("BODY")
         return None if value is None else BodyType(value.upper())
+
+    @property
+    def smtputf8(self) -> bool:
+        """Whether it asks for SMTPUTF8: the transaction may then hold UTF-8. RFC 6531 section 3.4."""
+        return any(keyword == "SMTPUTF8" for keyword, _ in self.parameters)
 
 
 @final
@@ -234,21 +239,23 @@ class Quit:
 @final
 @dataclass(frozen=True, slots=True)
 class Vrfy:
-    """VRFY. RFC 5321 section 4.1.1.6."""
+    """VRFY. RFC 5321 section 4.1.1.6. With `smtputf8` the reply may hold UTF-8: RFC 6531 section 3.7.4.2."""
 
     verb: ClassVar[Verb] = Verb.VRFY
     text: str
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    smtputf8: bool = False
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Expn:
-    """EXPN. RFC 5321 section 4.1.1.7."""
+    """EXPN. RFC 5321 section 4.1.1.7. With `smtputf8` the reply may hold UTF-8: RFC 6531 section 3.7.4.2."""
 
     verb: ClassVar[Verb] = Verb.EXPN
     text: str
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    smtputf8: bool = False
 
 
 @final

@@ -42,7 +42,7 @@ _MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")
 # What is offered unless something else is asked for; and what may be asked for besides, since it needs the application:
 # it has to keep what these parameters promise.
 OFFERS: Final = frozenset({"PIPELINING", "8BITMIME", "CHUNKING", "ENHANCEDSTATUSCODES", "SIZE"})
-CARRIED: Final = frozenset({"DSN", "REQUIRETLS", "FUTURERELEASE", "DELIVERBY", "MT-PRIORITY", "RRVS"})
+CARRIED: Final = frozenset({"DSN", "SMTPUTF8", "REQUIRETLS", "FUTURERELEASE", "DELIVERBY", "MT-PRIORITY", "RRVS"})
 
 
 @final
@@ -138,14 +138,14 @@ class ServerConfig:
     def _protocol(self) -> str:
         return " LMTP" if self.lmtp else " ESMTP"
 
-    def encode(self, verb: Verb, reply: Reply, *, secure: bool) -> bytes:
-        """The octets that answer `verb` with `reply`.
+    def encode(self, verb: Verb, reply: Reply, *, secure: bool, utf8: bool = False) -> bytes:
+        """The octets that answer `verb` with `reply`; ASCII, or UTF-8 with `utf8`.
 
         The greeting and a hello's yes begin with our name; EHLO's goes on with what we offer. Raises
         LocalProtocolError for a reply that cannot be sent.
         """
         if verb not in _PLAIN_REPLIES:
-            return reply.encode(enhanced="ENHANCEDSTATUSCODES" in self.offers)
+            return reply.encode(enhanced="ENHANCEDSTATUSCODES" in self.offers, utf8=utf8)
         if reply.code // 100 == 2:
             first = self.hostname + (self._protocol if verb is Verb.CONNECT else "")
             offers = self.capabilities(secure=secure).format() if verb in HELLOS and verb is not Verb.HELO else ()

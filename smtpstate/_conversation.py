@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from smtpstate._budget import Budgets
 from smtpstate._closing import Closing
-from smtpstate._commands import Verb
+from smtpstate._commands import Expn, Mail, Verb, Vrfy
 from smtpstate._config import TOO_MANY_ERRORS, ServerConfig, Transaction
 from smtpstate._events import (
     CloseReason,
@@ -36,7 +36,8 @@ class Conversation:
     """One conversation of a server: every reply goes through here, and moves the session to where it leads.
 
     `owed` is what waits for a verdict; `partly_taken` says that a message was taken for a recipient, while others are
-    still owed theirs (LMTP). `handshake` says that implicit TLS is due.
+    still owed theirs (LMTP). `utf8` says that the last transaction asked for SMTPUTF8. `handshake` says that implicit
+    TLS is due.
     """
 
     def __init__(self, config: ServerConfig, trace: Trace | None, *, handshake: bool) -> None:
@@ -50,6 +51,7 @@ class Conversation:
         self.owed: Owed | None = None
         self.transaction: Transaction | None = None
         self.partly_taken: bool = False
+        self.utf8: bool = False
         self.handshake: bool = handshake
         self._trace: Final = trace
         self._errors: int = 0
@@ -70,6 +72,15 @@ class Conversation:
         """How many verdicts the end of the message is owed: LMTP has one for each recipient (RFC 2033 section 4.2)."""
         return len(self.transaction.recipients) if self.config.lmtp and self.transaction is not None else 1
 
+    @property
+    def _takes_utf8(self) -> bool:
+        """Whether the peer said that it understands UTF-8 in a reply: RFC 6531 section 3.7.4.2."""
+        match self.owed:
+            case Vrfy() | Expn() | Mail() as owed:
+                return owed.smtputf8
+            case _:
+                return self.utf8 and Phase.MAIL <= self.session.phase < Phase.CLOSING
+
     # What is said.
 
     def heard(self, line: bytes) -> None:
@@ -79,7 +90,7 @@ class Conversation:
 
     def encode(self, verb: Verb, reply: Reply) -> bytes:
         """The octets that answer `verb`. Raises LocalProtocolError for a reply that cannot be sent."""
-        return self.config.encode(verb, reply, secure=self.session.secure)
+        return self.config.encode(verb, reply, secure=self.session.secure, utf8=self._takes_utf8)
 
     def encode_here(self, reply: Reply) -> bytes:
         """The octets of a reply that comes of itself: the greeting and a hello have rules for theirs."""

@@ -43,6 +43,7 @@ from smtpstate._events import (
     NoRecipients,
     ReplyReceived,
 )
+from smtpstate._international import spelled
 from smtpstate._params import BodyType, Parameters
 from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase
@@ -163,7 +164,8 @@ class Envelope:
     `size` is an estimate in octets or None; `eight_bit` says that the body has octets above 127. `chunked` sends it by
     BDAT where the server offers CHUNKING (RFC 3030), and by DATA elsewhere. `parameters` are those of MAIL beside SIZE
     and BODY; a `Recipient` has those of its RCPT. Where the server does not offer what they belong to, some are left
-    out, as all of DSN, and with others the recipients are refused, as with REQUIRETLS: see docs/extend.md.
+    out, as all of DSN, and with others the recipients are refused, as with REQUIRETLS: see docs/extend.md. `utf8` says
+    that the headers hold UTF-8, for which SMTPUTF8 is needed (RFC 6531); what the addresses need is found out.
     """
 
     sender: str
@@ -172,6 +174,7 @@ class Envelope:
     eight_bit: bool = False
     chunked: bool = False
     parameters: Parameters = ()
+    utf8: bool = False
 
 
 # Phases that a transaction which went wrong can leave behind.
@@ -278,7 +281,8 @@ class _Message:
 
     def run(self) -> Procedure[Delivery]:
         client = self.client
-        if self.envelope.eight_bit and not client.capabilities.eight_bit_mime:
+        # Headers in UTF-8 have 8 bits, too; that they need SMTPUTF8 says more.
+        if self.envelope.eight_bit and not self.envelope.utf8 and not client.capabilities.eight_bit_mime:
             return Delivery(tuple(RecipientResult(r.address, Result.REFUSED, NO_EIGHT_BIT) for r in self.recipients))
         commands = self.commands()
         if len(self.refused) == len(self.recipients):
@@ -323,21 +327,28 @@ class _Message:
         mail_table, rcpt_table, extensions = client.tables
         offered = usable(client.capabilities, extensions, client.tls)
         size = envelope.size if "SIZE" in client.capabilities else None
-        body = BodyType.EIGHTBITMIME if envelope.eight_bit else None
+        needs_eight_bit = envelope.eight_bit or envelope.utf8
+        body = BodyType.EIGHTBITMIME if needs_eight_bit and client.capabilities.eight_bit_mime else None
         mail = Mail.of(envelope.sender, size=size, body=body, parameters=envelope.parameters)
         mail, refusal = fitted(mail, mail_table, offered)
-        commands: list[Mail | Rcpt | Data] = [mail]
+        rcpts: dict[int, Rcpt] = {}
         for index, recipient in enumerate(self.recipients):
             rcpt = Rcpt.of(recipient.address, parameters=recipient.parameters)
-            rcpt, refused = fitted(rcpt, rcpt_table, offered)
+            rcpts[index], refused = fitted(rcpt, rcpt_table, offered)
             if (lacks := refusal or refused) is not None:
                 self.refused[index] = lacks
-            else:
-                commands.append(rcpt)
+                del rcpts[index]
+        # RFC 6531 section 3.1: SMTPUTF8 is nothing without 8BITMIME.
+        smtputf8 = client.capabilities.smtputf8 and client.capabilities.eight_bit_mime
+        mail, tried = spelled(mail, list(rcpts.values()), headers=envelope.utf8, offered=smtputf8)
+        self.refused |= {index: to for index, to in zip(rcpts, tried, strict=True) if isinstance(to, Reply)}
+        if len(self.refused) == len(self.recipients):
+            return []
+        commands: list[Mail | Rcpt | Data] = [mail, *(to for to in tried if isinstance(to, Rcpt))]
         if not self.chunked:
             commands.append(Data())
         for command in commands:
-            client.check(command)
+            client.check(command, utf8=mail.smtputf8)
         return commands
 
     @property

@@ -26,6 +26,7 @@ class Fault(Enum):
     PARAMETER_SYNTAX = "parameters do not match the grammar, or one came twice"  # RFC 5321 section 4.1.2: 501
     PARAMETER_UNKNOWN = "a parameter that was not offered"  # RFC 5321 section 4.1.1.11: 555
     PARAMETER_VALUE = "a parameter value that its extension does not allow"  # RFC 5321 section 4.1.1.11: 501
+    NON_ASCII = "UTF-8 in MAIL or RCPT of a transaction without SMTPUTF8"  # RFC 6531 section 3.5: 550, 553 5.6.7
     BASE64 = "not base64"  # RFC 4954 section 4: 501
     CHUNK_SIZE = "a chunk size that does not match the grammar"  # RFC 3030 section 2: 501
     REPLY_SYNTAX = "does not match the grammar of a reply"  # RFC 5321 section 4.2

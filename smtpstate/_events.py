@@ -84,6 +84,7 @@ class Violation(Enum):
     PARAMETER_SYNTAX = "RFC 5321 section 4.1.2, esmtp-param"
     PARAMETER_VALUE = "RFC 5321 section 4.1.1.11"
     PARAMETER_UNKNOWN = "RFC 5321 section 4.1.1.11, not offered"
+    NON_ASCII = "RFC 6531 section 3.5, UTF-8 in a transaction that did not ask for SMTPUTF8"
     LINE_TOO_LONG = "RFC 5321 section 4.5.3.1.4"
     TOO_MANY_RECIPIENTS = "RFC 5321 section 4.5.3.1.10"
     SIZE_TOO_LARGE = "RFC 1870 section 6.1"
@@ -111,6 +112,7 @@ FAULT_VIOLATIONS: Final[dict[Fault, Violation]] = {
     Fault.PARAMETER_SYNTAX: Violation.PARAMETER_SYNTAX,
     Fault.PARAMETER_VALUE: Violation.PARAMETER_VALUE,
     Fault.PARAMETER_UNKNOWN: Violation.PARAMETER_UNKNOWN,
+    Fault.NON_ASCII: Violation.NON_ASCII,
     Fault.BASE64: Violation.BASE64,
     Fault.CHUNK_SIZE: Violation.CHUNK_SIZE,
     Fault.REPLY_SYNTAX: Violation.REPLY_SYNTAX,

@@ -47,7 +47,12 @@ class Hearing:
         talk.budgets.expect(Timer.COMMAND)
         talk.heard(masked(line.data))
         admitted = refuse_long(line, talk.lines.dropped, limit) or admit(
-            line.data, talk.session, config.offered(secure=talk.session.secure), config.mechanisms, config.tables
+            line.data,
+            talk.session,
+            config.offered(secure=talk.session.secure),
+            config.mechanisms,
+            config.tables,
+            utf8=talk.transaction is not None and talk.transaction.mail.smtputf8,
         )
         match admitted:
             case CommandRefused(violation=Violation.CHUNK_SIZE):

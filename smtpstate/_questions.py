@@ -5,12 +5,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
-from smtpstate._commands import Auth, AuthCancel, AuthResponse, Bdat, Command, EndOfMessage, Mail, Rcpt, Verb, Wait
+from smtpstate._commands import (
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    Bdat,
+    Command,
+    EndOfMessage,
+    Expn,
+    Mail,
+    Rcpt,
+    Verb,
+    Vrfy,
+    Wait,
+)
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._events import Connected, Timer
 from smtpstate._params import ParameterTable, check_parameters, command_line
 from smtpstate._state import Outcome
-from smtpstate._syntax import AUTHENTICATED, COMMANDS, GREETING, MESSAGE_ACCEPTED, decode_base64
+from smtpstate._syntax import (
+    AUTHENTICATED,
+    COMMANDS,
+    GREETING,
+    MESSAGE_ACCEPTED,
+    decode_base64,
+    encode_command,
+    may_be_international,
+)
 from smtpstate.extensions import tables
 
 if TYPE_CHECKING:
@@ -101,6 +122,22 @@ def line_limit(
     return command_line(limits.command_line, tables, offered)
 
 
+def line_of(
+    command: Command,
+    limits: Limits,
+    offered: Capabilities = NO_CAPABILITIES,
+    tables: tuple[ParameterTable, ParameterTable] = _BUILT_IN,
+    *,
+    asked: bool = False,
+) -> bytes:
+    """Its line. UTF-8 stands in it only where SMTPUTF8 is `offered`, and in RCPT where its MAIL `asked` for it.
+
+    Raises LocalProtocolError for what cannot be spelled.
+    """
+    utf8 = offered.smtputf8 and may_be_international(command, asked=asked)
+    return encode_command(command, line_limit(command, limits, offered, tables), utf8=utf8)
+
+
 def require_offered(
     command: Command, offered: Capabilities, tables: tuple[ParameterTable, ParameterTable] = _BUILT_IN
 ) -> None:
@@ -113,6 +150,8 @@ def require_offered(
                 check_parameters(command.parameters, tables[1], offered)
             case Auth(mechanism) if mechanism not in map(str.upper, offered.keywords.get("AUTH", ())):
                 raise GrammarError(Fault.PARAMETER_UNKNOWN, f"{mechanism} is not offered")
+            case Vrfy(smtputf8=True) | Expn(smtputf8=True) if not offered.smtputf8:
+                raise GrammarError(Fault.PARAMETER_UNKNOWN)
             case _:
                 pass
     except GrammarError as error:

@@ -377,6 +377,7 @@ class ServerConnection:
                 self._talk.drop_transaction(ResetCause.HELLO)
             case Mail():
                 self._talk.transaction = Transaction(owed)
+                self._talk.utf8 = owed.smtputf8
             case Rcpt():
                 assert self._talk.transaction is not None  # the table takes RCPT inside a transaction only
                 self._talk.transaction = self._talk.transaction.plus(owed)

@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
+from smtpstate._abnf import UTF8_NON_ASCII
 from smtpstate._address import parse_domain_or_literal, parse_forward_path, parse_reverse_path
 from smtpstate._commands import (
     Auth,
@@ -78,12 +79,24 @@ def _hello(make: Callable[[str, bytes], Command]) -> Callable[[str, bytes], Comm
     return parse
 
 
-def _string(make: Callable[[str, bytes], Command], *, required: bool) -> Callable[[str, bytes], Command]:
+def _string(make: Callable[[str, bytes], Command]) -> Callable[[str, bytes], Command]:
+    def parse(argument: str, raw: bytes) -> Command:
+        return make(argument.strip(" \t"), raw)
+
+    return parse
+
+
+# vrfy = "VRFY" SP String [SP "SMTPUTF8"] CRLF; expn likewise (RFC 6531 section 3.7.4.2).
+_FLAG: Final = re.compile(r"[ \t]SMTPUTF8\Z", re.IGNORECASE | re.ASCII)
+
+
+def _question(make: type[Vrfy | Expn]) -> Callable[[str, bytes], Command]:
     def parse(argument: str, raw: bytes) -> Command:
         text = argument.strip(" \t")
-        if required and not text:
+        if not text:
             raise GrammarError(Fault.ARGUMENT)
-        return make(text, raw)
+        flag = _FLAG.search(text)
+        return make(text[: flag.start()].rstrip(" \t") if flag else text, raw, flag is not None)
 
     return parse
 
@@ -98,16 +111,18 @@ def _parse_mail(argument: str, raw: bytes) -> Command:
     match = _FROM.match(argument)
     if match is None:
         raise GrammarError(Fault.ARGUMENT)
-    path, rest = parse_reverse_path(argument[match.end() :])
-    return Mail(path, split_parameters(rest), raw)
+    utf8 = not argument.isascii()  # the grammars differ in nothing else, and whether it may be was settled before
+    path, rest = parse_reverse_path(argument[match.end() :], utf8=utf8)
+    return Mail(path, split_parameters(rest, utf8=utf8), raw)
 
 
 def _parse_rcpt(argument: str, raw: bytes) -> Command:
     match = _TO.match(argument)
     if match is None:
         raise GrammarError(Fault.ARGUMENT)
-    path, rest = parse_forward_path(argument[match.end() :])
-    return Rcpt(path, split_parameters(rest), raw)
+    utf8 = not argument.isascii()
+    path, rest = parse_forward_path(argument[match.end() :], utf8=utf8)
+    return Rcpt(path, split_parameters(rest, utf8=utf8), raw)
 
 
 # auth-command = "AUTH" SP sasl-mech [SP initial-response]; sasl-mech is 1*20 of upper case, digits, "-" and "_", and
@@ -182,23 +197,21 @@ COMMANDS: Final[dict[Verb, Row]] = {
     ),
     Verb.DATA: Row(_bare(Data), _SEND_BODY, _SEND_BODY, wait=Wait.DATA),
     Verb.RSET: Row(_bare(Rset), Reply(250, "Reset", enhanced="2.0.0"), ends_group=False, junk=True),
-    Verb.NOOP: Row(_string(Noop, required=False), Reply(250, "OK", enhanced="2.0.0"), junk=True),
+    Verb.NOOP: Row(_string(Noop), Reply(250, "OK", enhanced="2.0.0"), junk=True),
     Verb.QUIT: Row(_bare(Quit), Reply(221, "Bye", enhanced="2.0.0")),
     Verb.VRFY: Row(
-        _string(Vrfy, required=True),
+        _question(Vrfy),
         Reply(252, "Send some mail, and it will be tried", enhanced="2.5.2"),
         Reply(252, "Send some mail, and it will be tried", enhanced="2.5.2"),
         junk=True,
     ),
     Verb.EXPN: Row(
-        _string(Expn, required=True),
+        _question(Expn),
         Reply(250, "OK", enhanced="2.0.0"),
         Reply(502, "EXPN is not available", enhanced="5.5.1"),
         junk=True,
     ),
-    Verb.HELP: Row(
-        _string(Help, required=False), Reply(214, "RFC 5321 has all the help there is", enhanced="2.0.0"), junk=True
-    ),
+    Verb.HELP: Row(_string(Help), Reply(214, "RFC 5321 has all the help there is", enhanced="2.0.0"), junk=True),
 }
 
 # What is answered although nobody asked for it in words. A message that nobody took is not ours: 451.
@@ -239,10 +252,23 @@ FAULT_REPLIES: Final[dict[Fault, Reply]] = {
     Fault.PARAMETER_SYNTAX: Reply(501, "Syntax error in the parameters", enhanced="5.5.4"),
     Fault.PARAMETER_VALUE: Reply(501, "Parameter value not understood", enhanced="5.5.4"),
     Fault.PARAMETER_UNKNOWN: Reply(555, "Parameter not recognised or not offered", enhanced="5.5.4"),
+    Fault.NON_ASCII: Reply(553, "This address needs SMTPUTF8, which MAIL did not ask for", enhanced="5.6.7"),
+}
+# RFC 6531 section 3.5 has a code of its own for MAIL, RFC 5321 section 4.2.2 for parameters of other verbs.
+_OTHER_REPLIES: Final[dict[tuple[Verb | None, Fault], Reply]] = {
+    (Verb.MAIL, Fault.NON_ASCII): Reply(550, "This address needs SMTPUTF8 among the parameters", enhanced="5.6.7"),
+    **{
+        (verb, Fault.PARAMETER_UNKNOWN): Reply(504, "SMTPUTF8 is not offered", enhanced="5.5.4")
+        for verb in (Verb.VRFY, Verb.EXPN)
+    },
 }
 
+# What may hold UTF-8 where SMTPUTF8 is offered: RFC 6531 sections 3.3 and 3.7.4.2.
+_INTERNATIONAL: Final = frozenset({Verb.MAIL, Verb.RCPT, Verb.VRFY, Verb.EXPN})
 # VCHAR, SP and HT: nothing else may stand in a command line (section 4.1.2; NUL, stray CR and 8-bit octets never).
+# UTF-8 beside them only where SMTPUTF8 allows it, and then strictly: RFC 6531 section 3.3, RFC 3629 section 4.
 _CLEAN: Final = re.compile(rb"[\t\x20-\x7e]*")
+_CLEAN_UTF8: Final = re.compile(rf"(?:[\t\x20-\x7e]|{UTF8_NON_ASCII})*")
 
 
 def find_verb(line: bytes) -> Verb:
@@ -255,11 +281,39 @@ def find_verb(line: bytes) -> Verb:
     return verb
 
 
-def parse_command(verb: Verb, line: bytes) -> Command:
-    """The command in `line`, which begins with `verb`. Raises GrammarError."""
-    if _CLEAN.fullmatch(line) is None:
+def parse_command(verb: Verb, line: bytes, *, utf8: bool = False) -> Command:
+    """The command in `line`, which begins with `verb`. Raises GrammarError.
+
+    `utf8` says that SMTPUTF8 was offered; whether the transaction asked for it is for `may_be_international` to say.
+    """
+    text = _text(line, utf8=utf8 and verb in _INTERNATIONAL)
+    return COMMANDS[verb].parse(text[len(verb.name) + 1 :], line)
+
+
+def _text(line: bytes, *, utf8: bool) -> str:
+    if _CLEAN.fullmatch(line) is not None:
+        return line.decode("ascii")
+    try:
+        text = line.decode("utf-8") if utf8 else ""
+    except UnicodeDecodeError:
+        text = ""
+    if not text or _CLEAN_UTF8.fullmatch(text) is None:
         raise GrammarError(Fault.SYNTAX)
-    return COMMANDS[verb].parse(line[len(verb.name) + 1 :].decode("ascii"), line)
+    return text
+
+
+def may_be_international(command: Command, *, asked: bool) -> bool:
+    """Whether its line need not be ASCII, where SMTPUTF8 is offered; `asked` says that the open transaction asked.
+
+    RFC 6531 section 3.4. VRFY and EXPN may always: their flag is about the reply (section 3.7.4.2).
+    """
+    match command:
+        case Mail():
+            return command.smtputf8
+        case Rcpt():
+            return asked
+        case _:
+            return command.verb in _INTERNATIONAL
 
 
 def fault_reply(verb: Verb | None, fault: Fault) -> Reply:
@@ -267,15 +321,15 @@ def fault_reply(verb: Verb | None, fault: Fault) -> Reply:
     row = None if verb is None else COMMANDS[verb]
     if fault is Fault.ADDRESS and row is not None and row.bad_address is not None:
         return row.bad_address
-    return FAULT_REPLIES[fault]
+    return _OTHER_REPLIES.get((verb, fault), FAULT_REPLIES[fault])
 
 
 def _parameters(parameters: Parameters) -> str:
     return "".join(f" {keyword}" if value is None else f" {keyword}={value}" for keyword, value in parameters)
 
 
-def encode_command(command: Command, limit: int) -> bytes:
-    """The line for `command`, its CRLF included, `limit` octets at most.
+def encode_command(command: Command, limit: int, *, utf8: bool = False) -> bytes:
+    """The line for `command`, its CRLF included, `limit` octets at most; ASCII, or UTF-8 with `utf8`.
 
     Whatever could not be read back as the same command is not sent: LocalProtocolError.
     """
@@ -294,13 +348,15 @@ def encode_command(command: Command, limit: int) -> bytes:
             argument = f" FROM:<{path}>{_parameters(parameters)}"
         case Rcpt(path, parameters):
             argument = f" TO:<{path}>{_parameters(parameters)}"
-        case Noop(text) | Vrfy(text) | Expn(text) | Help(text):
+        case Vrfy(text, _, smtputf8) | Expn(text, _, smtputf8):
+            argument = f" {text}" + (" SMTPUTF8" if smtputf8 else "")
+        case Noop(text) | Help(text):
             argument = f" {text}" if text else ""
         case _:
             argument = ""
     try:
-        line = (command.verb.name + argument).encode("ascii")
-        same = parse_command(command.verb, line) == command
+        line = (command.verb.name + argument).encode("utf-8" if utf8 else "ascii")
+        same = parse_command(command.verb, line, utf8=utf8) == command
     except (UnicodeEncodeError, GrammarError):
         same = False
         line = b""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, final
 
 from smtpstate._abnf import ESMTP_KEYWORD
 from smtpstate._address import ascii_form as ascii_form
+from smtpstate._address import domain_key as domain_key
 from smtpstate._address import needs_smtputf8 as needs_smtputf8
 from smtpstate._carried import DateTime as DateTime
 from smtpstate._carried import DeliverBy as DeliverBy
@@ -310,7 +311,7 @@ def submitter(mail: Mail) -> Submitter | None:
 
 def smtputf8(mail: Mail) -> bool:
     """Whether SMTPUTF8 was sent. RFC 6531 section 3.4."""
-    return _has(mail, "SMTPUTF8")
+    return mail.smtputf8
 
 
 def requires_tls(mail: Mail) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from smtpstate._admission import admit, admit_response, announced, masked, refuse_long
-from smtpstate._commands import Auth, AuthCancel, AuthResponse, Bdat, Mail, Noop, Rcpt
+from smtpstate._commands import Auth, AuthCancel, AuthResponse, Bdat, Expn, Mail, Noop, Rcpt, Vrfy
 from smtpstate._config import OFFERS
 from smtpstate._events import CommandRefused, Violation
 from smtpstate._lines import Line, LineEnding
 from smtpstate._state import Phase, Session
+from smtpstate.extensions import tables
 from tests.helpers import session_at
 
 READY = session_at(Phase.READY, "esmtp")
@@ -126,6 +127,52 @@ def test_lines_that_are_too_long(line: Line, dropped: bytes, violation: Violatio
 def test_what_a_line_of_an_exchange_is(line: Line, response: object, reason: str) -> None:
     found = admit_response(line)
     assert (found.violation if isinstance(found, CommandRefused) else found) == response, reason
+
+
+UTF8_OFFERED = OFFERS | {"SMTPUTF8"}
+
+
+@pytest.mark.parametrize(
+    ("line", "session", "asked", "expected", "reason"),
+    [
+        ("MAIL FROM:<\xe9@x.example> SMTPUTF8", READY, False, None, "asked for"),
+        ("MAIL FROM:<a@x.example> SMTPUTF8", READY, False, None, "asked for, whatever for"),
+        ("MAIL FROM:<\xe9@x.example>", READY, True, (Violation.NON_ASCII, 550), "RFC 6531 section 3.5"),
+        ("MAIL FROM:<a@\xe9.example> SIZE=1", READY, False, (Violation.NON_ASCII, 550), "a domain, too"),
+        ("RCPT TO:<\xe9@x.example>", MAIL, True, None, "its MAIL asked"),
+        ("RCPT TO:<\xe9@x.example>", MAIL, False, (Violation.NON_ASCII, 553), "RFC 6531 section 3.5"),
+        ("RCPT TO:<a@x.example>", MAIL, False, None, "ASCII as ever"),
+        ("VRFY \xe9", READY, False, Vrfy("\xe9"), "the flag is about the reply"),
+        ("EXPN \xe9 SMTPUTF8", READY, False, Expn("\xe9", smtputf8=True), "RFC 6531 section 3.7.4.2"),
+        ("NOOP \xe9", READY, True, (Violation.SYNTAX, 500), "not there"),
+    ],
+)
+def test_where_smtputf8_is_offered(line: str, session: Session, asked: bool, expected: object, reason: str) -> None:
+    admitted = admit(line.encode(), session, UTF8_OFFERED, tables=tables()[:2], utf8=asked)
+    if isinstance(admitted, CommandRefused):
+        assert (admitted.violation, admitted.reply.code) == expected, reason
+    elif expected is None:
+        assert isinstance(admitted, Mail | Rcpt), reason
+    else:
+        assert admitted == expected, reason
+
+
+@pytest.mark.parametrize(
+    ("line", "session", "offered", "code", "reason"),
+    [
+        ("MAIL FROM:<\xe9@x.example> SMTPUTF8", READY, OFFERS, 500, "not offered"),
+        ("MAIL FROM:<\xe9@x.example> SMTPUTF8", Session(Phase.READY), UTF8_OFFERED, 500, "nothing is, after HELO"),
+        ("MAIL FROM:<a@x.example> SMTPUTF8", READY, OFFERS, 555, "not offered"),
+        ("VRFY a SMTPUTF8", READY, OFFERS, 504, "not offered"),
+        ("EXPN a SMTPUTF8", Session(Phase.READY), UTF8_OFFERED, 504, "nothing is, after HELO"),
+    ],
+)
+def test_where_smtputf8_is_not_offered(
+    line: str, session: Session, offered: frozenset[str], code: int, reason: str
+) -> None:
+    refused = admit(line.encode(), session, offered, tables=tables()[:2], utf8=True)
+    assert isinstance(refused, CommandRefused), reason
+    assert refused.reply.code == code, reason
 
 
 def test_after_helo_there_are_no_parameters() -> None:

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from smtpstate._address import ForwardPath, Mailbox
+from smtpstate._address import ForwardPath, Mailbox, ReversePath
 from smtpstate._commands import (
     Auth,
     AuthCancel,
@@ -26,7 +26,9 @@ from smtpstate._errors import LocalProtocolError
 from smtpstate._params import BodyType
 
 
-@pytest.mark.parametrize("address", ["a", "a@", "@b", "<a@b>", "a@b\r\n", "a b@c", "\xfc@b.example", ""])
+@pytest.mark.parametrize(
+    "address", ["a", "a@", "@b", "<a@b>", "a@b\r\n", "a b@c", "\x85@b.example", "a@\U0001f4e7.example", ""]
+)
 def test_what_is_no_mailbox_is_the_callers_mistake(address: str) -> None:
     with pytest.raises(LocalProtocolError):
         Rcpt.of(address)
@@ -88,3 +90,16 @@ def test_every_command_keeps_its_line_and_shows_it_to_nobody(kind: type[Command]
 
 def test_verbs_count_from_nothing_without_a_gap() -> None:
     assert list(Verb) == list(range(len(Verb)))
+
+
+def test_mail_says_whether_it_asks_for_smtputf8() -> None:
+    asking = Mail(ReversePath(None), (("SIZE", "1"), ("SMTPUTF8", None)))
+    assert asking.smtputf8
+    assert not Mail.of("me@b.example", size=1).smtputf8
+
+
+@pytest.mark.parametrize("address", ["\xe9@b.example", "a@b\xfccher.example", '"\xe9 b"@b.example'])
+def test_an_address_need_not_be_ascii(address: str) -> None:
+    """Whether it can be sent is known when it is: RFC 6531 section 3.3."""
+    assert Mail.of(address).reverse_path.address == address
+    assert Rcpt.of(address).recipient.address == address

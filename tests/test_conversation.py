@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from smtpstate._address import ReversePath
 from smtpstate._budget import Limits
-from smtpstate._commands import Ehlo, Mail, Rcpt, Verb
+from smtpstate._commands import Ehlo, Expn, Mail, Rcpt, Verb, Vrfy
 from smtpstate._config import SHUTTING_DOWN, ServerConfig, Transaction
 from smtpstate._conversation import Conversation
 from smtpstate._errors import LocalProtocolError
@@ -14,6 +15,7 @@ from smtpstate._events import (
     CommandRefused,
     ConnectionClosed,
     Flow,
+    Owed,
     ResetCause,
     Timer,
     TraceLine,
@@ -216,3 +218,31 @@ def test_outcomes_are_what_the_first_digit_says() -> None:
     conversation.answer(Verb.EHLO, Reply(251))
     assert Outcome.of(251) is Outcome.OK
     assert conversation.session.phase is Phase.READY
+
+
+ASKS = Mail(ReversePath(None), (("SMTPUTF8", None),))
+E = Reply(250, "\xe9")
+
+
+@pytest.mark.parametrize(
+    ("owed", "utf8", "phase", "octets", "reason"),
+    [
+        (None, True, Phase.RCPT, b"\xc3\xa9", "in a transaction that asked"),
+        (None, True, Phase.DEAD, b"\xc3\xa9", "to its very end"),
+        (None, False, Phase.RCPT, b"?", "in another"),
+        (None, True, Phase.READY, b"?", "after it"),
+        (None, True, Phase.CLOSING, b"?", "whoever is being shown the door"),
+        (ASKS, False, Phase.READY, b"\xc3\xa9", "what asks is answered so"),
+        (Mail.of(""), True, Phase.READY, b"?", "what does not ask is not"),
+        (Vrfy("x", smtputf8=True), False, Phase.READY, b"\xc3\xa9", "RFC 6531 section 3.7.4.2"),
+        (Expn("x", smtputf8=True), False, Phase.READY, b"\xc3\xa9", "RFC 6531 section 3.7.4.2"),
+        (Vrfy("x"), True, Phase.RCPT, b"?", "wherever it comes"),
+    ],
+)
+def test_replies_hold_utf8_for_those_who_asked(
+    owed: Owed | None, utf8: bool, phase: Phase, octets: bytes, reason: str
+) -> None:
+    conversation, _ = talk()
+    conversation.owed, conversation.utf8, conversation.session.phase = owed, utf8, phase
+    assert conversation.encode(Verb.NOOP, E) == b"250 2.0.0 " + octets + b"\r\n", reason
+    assert conversation.encode(Verb.EHLO, E).startswith(b"250-mx.example.org ?\r\n"), "a hello is ASCII"

@@ -323,7 +323,7 @@ def test_eight_bits_never_go_where_they_are_not_offered():
         ("me@me.example", (A, "b"), "a recipient without a domain"),
         ("me@me.example>\r\nRSET\r\n<", (A,), "CR and LF in the sender"),
         ("me@me.example", (A, "b@x.example>\r\nDATA\r\n<"), "CR and LF in a recipient"),
-        ("me@me.example", (A, "b\u00e9@x.example"), "8 bits in a recipient"),
+        ("me@me.example", (A, "b@\U0001f4e7.example"), "a recipient's domain that has no A-labels"),
         ("me@me.example", ("",), "the null path is no recipient"),
     ],
 )

@@ -173,8 +173,8 @@ def test_what_drivers_need_besides_has_modules_that_are_nothing_else(module: Mod
 
 # What has no better home: words for one reply or one rule that ours shares with the core.
 ADAPTERS_MAY = {
-    "smtpstate._abnf": {"DOMAIN"},
-    "smtpstate._config": {"HANDLER_TIMED_OUT", "SHUTTING_DOWN"},
+    "smtpstate._abnf": {"DOMAIN", "UTF8_NON_ASCII"},
+    "smtpstate._config": {"HANDLER_TIMED_OUT", "OFFERS", "SHUTTING_DOWN"},
     "smtpstate._events": {"Owed"},
     "smtpstate._syntax": {"LOCAL_ERROR"},
 }

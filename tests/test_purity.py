@@ -40,7 +40,7 @@ LAYERS = (
     {"_address", "_params", "_chunk", "_keys"},
     {"_carried", "_replies", "_capabilities", "_xclient"},
     {"_commands", "_sasl"},
-    {"_syntax", "extensions", "_scram", "_mechanisms"},
+    {"_syntax", "extensions", "_scram", "_mechanisms", "_international"},
     {"_state", "_events", "_choice"},
     {"_budget", "_intake"},
     {"_config", "_closing", "_proxy", "_questions"},

@@ -13,6 +13,7 @@ from smtpstate._commands import (
     Data,
     Ehlo,
     EndOfMessage,
+    Expn,
     Lhlo,
     Mail,
     Noop,
@@ -20,6 +21,7 @@ from smtpstate._commands import (
     Rcpt,
     Rset,
     StartTls,
+    Vrfy,
 )
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import Connected, Timer
@@ -31,6 +33,7 @@ from smtpstate._questions import (
     ends_message,
     hoped,
     line_limit,
+    line_of,
     possible,
     require_offered,
     time_for,
@@ -116,6 +119,38 @@ def test_what_ends_a_message():
 def test_lines_of_an_exchange_may_be_long():
     assert line_limit(AuthResponse(b""), Limits()) == line_limit(Auth("PLAIN"), Limits()) == 12_288
     assert line_limit(Noop(), Limits()) == 2048
+    assert line_of(AuthResponse(b"a" * 9000), Limits()).startswith(b"YWFh")
+    with pytest.raises(LocalProtocolError, match="2048 is the limit"):
+        line_of(Noop("x" * 2042), Limits())
+
+
+U_MAIL, U_RCPT = Mail.of("\xe9@x.example"), Rcpt.of("\xe9@x.example")
+UTF8 = Capabilities({"8BITMIME": (), "SMTPUTF8": ()})
+ASKING = Mail(U_MAIL.reverse_path, (("SMTPUTF8", None),))
+
+
+@pytest.mark.parametrize(
+    ("command", "offered", "asked", "line"),
+    [
+        (ASKING, True, False, b"MAIL FROM:<\xc3\xa9@x.example> SMTPUTF8\r\n"),
+        (ASKING, False, True, None),
+        (U_MAIL, True, True, None),
+        (U_RCPT, True, True, b"RCPT TO:<\xc3\xa9@x.example>\r\n"),
+        (U_RCPT, True, False, None),
+        (U_RCPT, False, True, None),
+        (Vrfy("\xe9"), True, False, b"VRFY \xc3\xa9\r\n"),
+        (Vrfy("\xe9"), False, True, None),
+        (Noop("\xe9"), True, True, None),
+    ],
+)
+def test_utf8_stands_where_it_was_offered_and_asked_for(
+    command: Command, offered: bool, asked: bool, line: bytes | None
+):
+    if line is None:
+        with pytest.raises(LocalProtocolError, match="cannot be sent"):
+            line_of(command, Limits(), UTF8 if offered else NO_CAPABILITIES, asked=asked)
+    else:
+        assert line_of(command, Limits(), UTF8 if offered else NO_CAPABILITIES, asked=asked) == line
 
 
 def test_other_lines_may_be_as_long_as_what_is_offered_needs():
@@ -134,6 +169,10 @@ REQUIRED: list[tuple[Command, Capabilities, str | None]] = [
     (Auth("LOGIN"), OFFERS, None),
     (Auth("GSSAPI"), OFFERS, "GSSAPI is not offered"),
     (Auth("PLAIN"), NO_CAPABILITIES, "PLAIN is not offered"),
+    (Vrfy("you", smtputf8=True), Capabilities({"SMTPUTF8": ()}), None),
+    (Vrfy("you", smtputf8=True), OFFERS, "VRFY"),
+    (Expn("you", smtputf8=True), OFFERS, "EXPN"),
+    (Vrfy("you"), OFFERS, None),
     (Noop(), NO_CAPABILITIES, None),
 ]
 

@@ -39,6 +39,7 @@ from smtpstate._syntax import (
     encode_command,
     fault_reply,
     find_verb,
+    may_be_international,
     parse_command,
     parse_response,
 )
@@ -100,6 +101,10 @@ def parse(line: bytes) -> Command:
         (b"QUIT", Quit(), "section 4.1.1.10"),
         (b"VRFY a@b.example", Vrfy("a@b.example"), "section 4.1.1.6"),
         (b"EXPN list", Expn("list"), "section 4.1.1.7"),
+        (b"VRFY a b \t smtputf8 ", Vrfy("a b", smtputf8=True), "RFC 6531 section 3.7.4.2"),
+        (b"EXPN list SMTPUTF8", Expn("list", smtputf8=True), "RFC 6531 section 3.7.4.2"),
+        (b"VRFY SMTPUTF8", Vrfy("SMTPUTF8"), "a string is needed, so this is one"),
+        (b"VRFY aSMTPUTF8", Vrfy("aSMTPUTF8"), "one word"),
         (b"HELP", Help(), "section 4.1.1.8"),
         (b"HELP MAIL", Help("MAIL"), "section 4.1.1.8"),
     ],
@@ -241,6 +246,8 @@ def test_what_others_define_is_known(verb: str) -> None:
         (Quit(), b"QUIT\r\n", "none"),
         (Vrfy("x"), b"VRFY x\r\n", "text"),
         (Expn("x"), b"EXPN x\r\n", "text"),
+        (Vrfy("x y", smtputf8=True), b"VRFY x y SMTPUTF8\r\n", "text and a flag"),
+        (Expn("x", smtputf8=True), b"EXPN x SMTPUTF8\r\n", "text and a flag"),
         (Help(), b"HELP\r\n", "none"),
         (Help("x"), b"HELP x\r\n", "text"),
     ],
@@ -267,6 +274,7 @@ def test_how_a_command_is_spelled_and_read_back(command: Command, octets: bytes,
         (Noop(" x"), "would come back without its space"),
         (Noop("\xfc"), "8-bit"),
         (Vrfy(""), "needs one"),
+        (Vrfy("x SMTPUTF8"), "would come back as a flag"),
         (Mail(ReversePath(Mailbox("a", "b>c"))), "no domain"),
         (Mail(ReversePath(Mailbox("a\r\n", "b.example"))), "line breaks"),
         (Mail(ReversePath(Mailbox("postmaster", ""))), "only RCPT knows it"),
@@ -280,6 +288,100 @@ def test_how_a_command_is_spelled_and_read_back(command: Command, octets: bytes,
 def test_what_could_not_be_read_back_is_not_sent(command: Command, reason: str) -> None:
     with pytest.raises(LocalProtocolError):
         encode_command(command, 512)
+
+
+U = Mailbox("\xe9", "b\xfccher.example")
+
+
+@pytest.mark.parametrize(
+    ("command", "octets", "reason"),
+    [
+        (
+            Mail(ReversePath(U), (("SMTPUTF8", None),)),
+            "MAIL FROM:<\xe9@b\xfccher.example> SMTPUTF8\r\n",
+            "RFC 6531 section 3.3",
+        ),
+        (Mail(ReversePath(A), (("X", "\xe9"),)), "MAIL FROM:<a@b.example> X=\xe9\r\n", "esmtp-value"),
+        (Rcpt(ForwardPath(U)), "RCPT TO:<\xe9@b\xfccher.example>\r\n", "both sides"),
+        (Rcpt(ForwardPath(Mailbox("\xe9 \U0001f4e7", "x"))), 'RCPT TO:<"\xe9 \U0001f4e7"@x>\r\n', "quoted"),
+        (Rcpt(ForwardPath(A), (("ORCPT", "utf-8;\xe9@x"),)), "RCPT TO:<a@b.example> ORCPT=utf-8;\xe9@x\r\n", "a value"),
+        (Vrfy("\xe9", smtputf8=True), "VRFY \xe9 SMTPUTF8\r\n", "section 3.7.4.2"),
+        (Expn("\xe9"), "EXPN \xe9\r\n", "the flag is about the reply"),
+        (Noop("x"), "NOOP x\r\n", "ASCII as ever"),
+    ],
+)
+def test_with_utf8_a_command_is_spelled_and_read_back(command: Command, octets: str, reason: str) -> None:
+    line = octets.encode()
+    assert encode_command(command, len(line), utf8=True) == line, reason
+    assert parse_command(command.verb, line[:-2], utf8=True) == command
+    with pytest.raises(LocalProtocolError):
+        encode_command(command, len(line) - 1, utf8=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault", "reason"),
+    [
+        (b"VRFY \xff", Fault.SYNTAX, "no UTF-8"),
+        (b"VRFY \xc3", Fault.SYNTAX, "half a character"),
+        (b"VRFY \xc0\xaf", Fault.SYNTAX, "too long a form"),
+        (b"VRFY \xe0\x80\xaf", Fault.SYNTAX, "too long a form"),
+        (b"VRFY \xed\xa0\x80", Fault.SYNTAX, "a surrogate"),
+        (b"VRFY \xf4\x90\x80\x80", Fault.SYNTAX, "above U+10FFFF"),
+        (b"VRFY \xc2\x85", Fault.SYNTAX, "NEL, a control"),
+        (b"VRFY \xe2\x80\xa8", Fault.SYNTAX, "a line separator"),
+        (b"VRFY \xc3\xa9\0", Fault.SYNTAX, "NUL beside it"),
+        (b"VRFY \xc3\xa9\x7f", Fault.SYNTAX, "DEL beside it"),
+        (b"VRFY \xc3\xa9 \r x", Fault.SYNTAX, "a CR beside it"),
+        (b"NOOP \xc3\xa9", Fault.SYNTAX, "not in NOOP"),
+        (b"HELP \xc3\xa9", Fault.SYNTAX, "nor HELP"),
+        (b"EHLO b\xc3\xbccher.example", Fault.SYNTAX, "RFC 6531 section 3.7.1: A-labels"),
+        (b"AUTH PLAIN \xc3\xa9", Fault.SYNTAX, "base64"),
+        (b"RCPT TO:<a@\xf0\x9f\x93\xa7.example>", Fault.ADDRESS, "no U-label"),
+        (b"MAIL FROM:<\xc3\xa9@x> \xc3\xa9=1", Fault.PARAMETER_SYNTAX, "a keyword is ASCII"),
+        (b"MAIL \xc3\xa9", Fault.ARGUMENT, "no FROM:"),
+    ],
+)
+def test_with_utf8_the_rest_of_the_grammar_holds(line: bytes, fault: Fault, reason: str) -> None:
+    with pytest.raises(GrammarError) as caught:
+        parse_command(find_verb(line), line, utf8=True)
+    assert caught.value.fault is fault, reason
+
+
+def test_a_lone_surrogate_is_not_sent() -> None:
+    with pytest.raises(LocalProtocolError):
+        encode_command(Vrfy("\ud800"), 512, utf8=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "asked", "expected"),
+    [
+        (Mail.of(""), True, False),
+        (Mail(ReversePath(None), (("SMTPUTF8", None),)), False, True),
+        (Rcpt.of("a@b.example"), False, False),
+        (Rcpt.of("a@b.example"), True, True),
+        (Vrfy("x"), False, True),
+        (Expn("x"), False, True),
+        (Noop(), True, False),
+        (AuthCancel(), True, False),
+    ],
+)
+def test_what_need_not_be_ascii(command: Command, asked: bool, expected: bool) -> None:
+    assert may_be_international(command, asked=asked) is expected
+
+
+@pytest.mark.parametrize(
+    ("verb", "fault", "code", "enhanced"),
+    [
+        (Verb.MAIL, Fault.NON_ASCII, 550, "5.6.7"),
+        (Verb.RCPT, Fault.NON_ASCII, 553, "5.6.7"),
+        (Verb.VRFY, Fault.PARAMETER_UNKNOWN, 504, "5.5.4"),
+        (Verb.EXPN, Fault.PARAMETER_UNKNOWN, 504, "5.5.4"),
+        (Verb.MAIL, Fault.PARAMETER_UNKNOWN, 555, "5.5.4"),
+    ],
+)
+def test_what_smtputf8_out_of_place_has_earned(verb: Verb, fault: Fault, code: int, enhanced: str) -> None:
+    reply = fault_reply(verb, fault)
+    assert (reply.code, str(reply.enhanced)) == (code, enhanced)
 
 
 @pytest.mark.parametrize(

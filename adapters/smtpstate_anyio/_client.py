@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import socket
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from email.message import Message
@@ -53,7 +54,7 @@ from smtpstate.sasl import choose
 from smtpstate_anyio._auth import hashing
 from smtpstate_anyio._driver import Driver
 from smtpstate_anyio._listen import internet_address, split_address
-from smtpstate_anyio._source import BLOCK, BinaryFile, Scan, check_bytes, flatten, pieces, scan_file
+from smtpstate_anyio._source import BLOCK, BinaryFile, HeaderScan, Scan, check_bytes, flatten, pieces, scan_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -189,6 +190,7 @@ class Client:
         recipients: str | Recipient | Sequence[str | Recipient],
         eight_bit: bool | None = None,
         chunked: bool = False,
+        utf8: bool | None = None,
         notify: Notify | None = None,
         ret: Ret | None = None,
         envid: Envid | None = None,
@@ -199,7 +201,10 @@ class Client:
         `message` is bytes, a binary file (read twice where it can be, to count and scan it), an EmailMessage, or an
         iterator of bytes, async or not. `sender` "" is the null reverse-path. `eight_bit` says whether there are octets
         above 127; None finds out, and takes an iterator to have some where the server allows them. Bare CR and LF
-        become CRLF. `chunked` sends it by BDAT where the server offers CHUNKING.
+        become CRLF. `chunked` sends it by BDAT where the server offers CHUNKING. `utf8` says whether the headers hold
+        UTF-8, for which the server has to offer SMTPUTF8; None finds out, for which the headers of an iterator, 64 KiB
+        at most, are read before MAIL, and an EmailMessage gets them only where an address of its has no other spelling.
+        A recipient that needs SMTPUTF8 in vain is refused, and the reply says why.
 
         `notify` says which reports the sender wants of each recipient, `ret` and `envid` what is in them (RFC 3461); a
         server without DSN is not asked, and the message goes to it all the same. `parameters` are more of MAIL's, a
@@ -215,23 +220,22 @@ class Client:
             allowed = self.capabilities.eight_bit_mime
             octets: Octets
             if isinstance(message, Message):
-                octets = await to_thread.run_sync(partial(flatten, message, eight_bit=allowed))
+                octets = await to_thread.run_sync(partial(flatten, message, eight_bit=allowed, utf8=utf8))
             else:
                 octets = message
             scan = await _scan(octets)
             if eight_bit is None:
                 eight_bit = allowed if scan is None else scan.eight_bit
-            envelope = Envelope(
-                sender,
-                tuple(recipients_of(recipients, notify)),
-                None if scan is None else scan.size,
-                eight_bit,
-                chunked,
-                (*as_parameters(ret, envid), *parameters),
-            )
-            if not envelope.recipients:
+            to = tuple(recipients_of(recipients, notify))
+            if not to:
                 raise LocalProtocolError("a message needs a recipient")
+            size = None if scan is None else scan.size
             async with aclosing(_Pieces(octets, eight_bit=eight_bit)) as body:
+                if utf8 is None:
+                    utf8 = await body.has_utf8_headers() if scan is None else scan.utf8
+                envelope = Envelope(
+                    sender, to, size, eight_bit, chunked, (*as_parameters(ret, envid), *parameters), utf8
+                )
                 return await self.run(send_message(self.connection, envelope), body)
 
     async def run(self, procedure: Procedure[_T], body: AsyncIterator[bytes] | None = None) -> _T:
@@ -336,8 +340,24 @@ class _Pieces(AsyncIterator[bytes]):
         self._eight_bit: Final = eight_bit
         self._blocks: Final = None if isinstance(message, BinaryFile) else _iterator(message)
         self._pieces: Iterator[bytes] = iter(())
+        self._held: Final[deque[bytes]] = deque()  # read already, to know what is in it
+
+    async def has_utf8_headers(self) -> bool:
+        """Reads on to the end of the header section, if it comes soon; what was read comes again."""
+        headers = HeaderScan()
+        while self._eight_bit and not headers.over:
+            try:
+                piece = await self._read()
+            except StopAsyncIteration:
+                break
+            self._held.append(piece)
+            headers.add(piece)
+        return headers.eight_bit
 
     async def __anext__(self) -> bytes:
+        return self._held.popleft() if self._held else await self._read()
+
+    async def _read(self) -> bytes:
         while (piece := next(self._pieces, None)) is None:
             self._pieces = pieces(check_bytes(await self._block()))
         if not self._eight_bit and not piece.isascii():

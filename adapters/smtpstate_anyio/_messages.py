@@ -116,7 +116,10 @@ class MessageBody(AsyncIterator[bytes]):
 @final
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message on its way in. `id` is unique, and fit for a file name; `size` is what the client announced."""
+    """A message on its way in. `id` is unique, and fit for a file name; `size` is what the client announced.
+
+    With `smtputf8` addresses and headers may hold UTF-8: it can go only to where SMTPUTF8 is offered (RFC 6531).
+    """
 
     id: str
     sender: ReversePath
@@ -128,13 +131,17 @@ class Message:
     size: int | None = None
     identity: str | None = None
     refusals: dict[int, Reply] = field(default_factory=dict[int, Reply])
+    smtputf8: bool = False
 
     @property
     def received_with(self) -> str:
-        """The WITH of a Received line. RFC 3848 section 2."""
+        """The WITH of a Received line. RFC 3848 section 2, RFC 6531 section 4.3."""
         if not isinstance(self.hello, Ehlo | Lhlo):
             return "SMTP"
-        name = "LMTP" if isinstance(self.hello, Lhlo) else "ESMTP"
+        if isinstance(self.hello, Lhlo):
+            name = "UTF8LMTP" if self.smtputf8 else "LMTP"
+        else:
+            name = "UTF8SMTP" if self.smtputf8 else "ESMTP"
         return name + ("" if self.tls is None else "S") + ("" if self.identity is None else "A")
 
     def refuse(self, index: int, refusal: Refusal) -> None:
@@ -159,6 +166,7 @@ async def serve_messages(
     stop: Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
+    offers: Iterable[str] = (),
     task_status: TaskStatus[list[BoundListener]] = TASK_STATUS_IGNORED,
 ) -> None:
     """Calls `on_message` for every message to one of `domains`, or to anybody with `accept_any`.
@@ -178,6 +186,7 @@ async def serve_messages(
         stop=stop,
         grace=grace,
         observer=observer,
+        offers=offers,
         task_status=task_status,
     )
 
@@ -231,6 +240,7 @@ class _Messages:
             hello=session.hello,
             size=transaction.mail.size,
             identity=session.identity,
+            smtputf8=transaction.mail.smtputf8,
         )
         reply = await self.answer(session, message)
         if self.observer is not None:

@@ -24,6 +24,7 @@ from anyio.abc import SocketAttribute
 
 from smtpstate import CloseReason, ConnectionClosed, Flow, Limits, Peer, ServerConfig, ServerConnection
 from smtpstate import tls as tls_layer
+from smtpstate._config import OFFERS
 from smtpstate.proxy import ProxyHeader, ProxyReader, trusted
 from smtpstate_anyio._auth import Authenticator
 from smtpstate_anyio._driver import Driver
@@ -32,7 +33,7 @@ from smtpstate_anyio._observer import traces
 from smtpstate_anyio._session import Session, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from ssl import SSLContext
 
     from anyio.abc import SocketStream, TaskGroup, TaskStatus
@@ -60,6 +61,7 @@ async def serve(
     stop: Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
+    offers: Iterable[str] = (),
     task_status: TaskStatus[list[BoundListener]] = TASK_STATUS_IGNORED,
 ) -> None:
     """Runs `handler` for every connection until it is cancelled or `stop` is set; then drains.
@@ -67,11 +69,12 @@ async def serve(
     `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. With `users`, AUTH is
     offered inside TLS, and answered for the handler: `Session.identity` is who it was. `task_status` gets the addresses
     once they are bound. To drain is to stop listening, to tell idle sessions 421, to let the others finish their
-    message for `grace` seconds, and to tell the rest 421. Raises OSError when an address cannot be bound, ValueError
+    message for `grace` seconds, and to tell the rest 421. `offers` are EHLO keywords beside the usual ones, as
+    "SMTPUTF8": what they promise is for the handler to keep. Raises OSError when an address cannot be bound, ValueError
     when one makes no sense.
     """
     authenticator = users if isinstance(users, Authenticator) or users is None else Authenticator(users)
-    server = _Server(handler, hostname, tls, authenticator, limits or Limits(), observer)
+    server = _Server(handler, hostname, tls, authenticator, limits or Limits(), observer, offers)
     await server.run(listen, stop, grace, task_status)
 
 
@@ -85,6 +88,7 @@ class _Server:
         authenticator: Authenticator | None,
         limits: Limits,
         observer: Observer | None,
+        offers: Iterable[str],
     ) -> None:
         self.handler: Final = handler
         self.tls: Final = tls
@@ -92,7 +96,7 @@ class _Server:
         self.limits: Final = limits
         self.observer: Final = observer
         mechanisms = () if authenticator is None else authenticator.mechanisms
-        self.config: Final = ServerConfig(hostname, limits, mechanisms=mechanisms)
+        self.config: Final = ServerConfig(hostname, limits, offers=OFFERS.union(offers), mechanisms=mechanisms)
         self.configs: Final[dict[BoundListener, ServerConfig]] = {}
         self.sessions: Final[set[Session]] = set()
         self.draining: bool = False

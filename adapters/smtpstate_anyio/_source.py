@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterable, Iterable
 from copy import copy
 from email.generator import BytesGenerator
+from email.headerregistry import Address, AddressHeader, Group
 from email.message import Message
+from email.policy import EmailPolicy
 from io import BytesIO
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, final, runtime_checkable
+
+from smtpstate.extensions import domain_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BLOCK: Final = 262_144  # octets read from a file at a time
+HEADERS: Final = 65_536  # octets in which a header section is looked for an end, where it cannot be read twice
 PIECE: Final = 32_768  # octets handed to the core at a time: twice that, stuffed, is below `Limits.unsent`
 
 
@@ -30,16 +36,53 @@ Octets: TypeAlias = bytes | BinaryFile | Iterable[bytes] | AsyncIterable[bytes]
 Source: TypeAlias = Octets | Message  # email.message.EmailMessage is a Message
 
 
+# The end of a line and an empty line after it, in whatever ends lines here. A CR at the end of what is there may be the
+# half of a CRLF; that changes nothing, since the empty line is empty either way.
+_HEADERS_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+
+
+@final
+class HeaderScan:
+    """Whether the header section of a message has octets above 127. RFC 5322 section 2.1: it ends with an empty line.
+
+    Those of its parts are not looked at. `over` says that the answer is known, or that `HEADERS` octets have none.
+    """
+
+    def __init__(self) -> None:
+        self.eight_bit: bool = False
+        self._ended: bool = False
+        self._seen: int = 0
+        self._last: bytes = b"\n"  # a message may begin with the empty line
+
+    @property
+    def over(self) -> bool:
+        return self._ended or self.eight_bit or self._seen >= HEADERS
+
+    def add(self, block: bytes) -> None:
+        """The next octets of the message."""
+        if self._ended or self.eight_bit:
+            return
+        text = self._last + block
+        match = _HEADERS_END.search(text)
+        self._ended = match is not None
+        self._seen += len(block)
+        self._last = text[-3:]
+        self.eight_bit = not text[: None if match is None else match.end()].isascii()
+
+
 @final
 class Scan:
-    """Octets as they will be on the wire, before stuffing, and whether any is above 127."""
+    """Octets as they will be on the wire, before stuffing, and whether any is above 127, or any of the headers."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
+        headers = HeaderScan()
         self.size: int = 0
         self.eight_bit: bool = False
         for block in blocks:
             self.size += len(block) + block.count(b"\n") - block.count(b"\r\n")
             self.eight_bit = self.eight_bit or not block.isascii()
+            headers.add(block)
+        self.utf8: bool = headers.eight_bit
 
 
 def blocks(file: BinaryFile) -> Iterator[bytes]:
@@ -73,13 +116,53 @@ def pieces(block: bytes) -> Iterator[bytes]:
         yield block[start : start + PIECE]
 
 
-def flatten(message: Message, *, eight_bit: bool) -> bytes:
-    """`message` as octets with CRLF, without Bcc; re-encoded to 7 bits unless `eight_bit`. RFC 5322 section 3.6.3."""
+def flatten(message: Message, *, eight_bit: bool, utf8: bool | None = None) -> bytes:
+    """`message` as octets with CRLF, without Bcc; re-encoded to 7 bits unless `eight_bit`. RFC 5322 section 3.6.3.
+
+    Headers are in UTF-8 with `utf8`, in encoded words without; None takes the words unless an address needs UTF-8: its
+    local part has no other spelling. RFC 6532 section 3.2, RFC 2047 section 5.
+    """
     out = BytesIO()
-    policy = message.policy.clone(linesep="\r\n", cte_type="8bit" if eight_bit else "7bit")
     shown = _without_bcc(message)
+    policy = message.policy.clone(linesep="\r\n", cte_type="8bit" if eight_bit else "7bit")
+    if isinstance(policy, EmailPolicy):
+        headers = list(_addresses(shown))
+        needed = any(not address.username.isascii() for _, found in headers for address in found)
+        policy = policy.clone(utf8=needed if utf8 is None else utf8)
+        if not policy.utf8:
+            shown = _with_a_labels(shown, headers)
     BytesGenerator(out, mangle_from_=False, policy=policy).flatten(shown)
     return out.getvalue()
+
+
+def _addresses(message: Message) -> Iterator[tuple[str, tuple[Address, ...]]]:
+    """The name of each header that has addresses, and these."""
+    for name, value in message.items():
+        if isinstance(value, AddressHeader):
+            yield name, value.addresses
+
+
+def _with_a_labels(message: Message, headers: list[tuple[str, tuple[Address, ...]]]) -> Message:
+    """`message` with the domains of its addresses as A-labels, of which encoded words make nonsense."""
+    changed = {name.lower() for name, found in headers if not all(address.domain.isascii() for address in found)}
+    if not changed:
+        return message
+    items = [*zip(message.raw_items(), message.values(), strict=True)]
+    message = copy(message)
+    for name in set(message.keys()):
+        del message[name]
+    for (name, raw), value in items:
+        if name.lower() in changed and isinstance(value, AddressHeader):
+            groups = [Group(one.display_name, tuple(map(_with_a_label, one.addresses))) for one in value.groups]
+            message[name] = ", ".join(map(str, groups))
+        else:
+            message.set_raw(name, raw)
+    return message
+
+
+def _with_a_label(address: Address) -> Address:
+    domain = address.domain if address.domain.isascii() else domain_key(address.domain)
+    return Address(address.display_name, address.username, domain)
 
 
 def _without_bcc(message: Message) -> Message:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from smtpstate import SMTPStateError, TlsMode
-from smtpstate.extensions import Envid, Notify, Ret
+from smtpstate.extensions import Envid, Notify, Ret, domain_key
 from smtpstate_anyio import ListenerProxy
 from smtpstate_server._endpoint import Endpoint
 from smtpstate_server._exits import Exit, Failure
@@ -81,10 +81,9 @@ def _envid(text: str) -> Envid:
 
 
 def _a_labels(name: str) -> str | None:
-    try:
-        name = name.removesuffix(".") if name.isascii() else name.encode("idna").decode("ascii")
-    except UnicodeError:
-        return None
+    name = name.removesuffix(".")
+    if not name.isascii():
+        name = domain_key(name)
     return name if len(name) <= 255 and _HOST_NAME.fullmatch(name) else None
 
 

@@ -61,6 +61,7 @@ def _envelope(message: Message, hostname: str) -> Envelope:
         protocol=message.received_with,
         tls=message.tls,
         time=datetime.now(UTC).astimezone(),
+        utf8=message.smtputf8,
     )
 
 

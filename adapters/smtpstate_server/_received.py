@@ -12,6 +12,8 @@ from email.utils import format_datetime
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final, final
 
+from smtpstate._abnf import UTF8_NON_ASCII
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 # Printable ASCII and the space; nothing else stands in a header that we write. That leaves out every control, and all
 # that somebody's idea of a line break might be: VT, FF, NEL, U+2028, U+2029.
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
+# The same with SMTPUTF8, in addresses: what may stand in one goes beside them.
+_UNPRINTABLE_UTF8: Final = re.compile(rf"(?!{UTF8_NON_ASCII})[^ -~]")
 # A name or an address literal, without what has a meaning of its own in a structured header: RFC 5322 section 3.2.3.
 _NO_NAME: Final = re.compile(r'[^!-~]|[()<>@,;\\"]')
 # An atom, and the dots that "id" may have: RFC 5321 section 4.4, ID = CFWS "ID" FWS ( Atom / msg-id ).
@@ -47,17 +51,19 @@ class Envelope:
     protocol: str  # the WITH keyword, RFC 3848
     tls: TlsInfo | None
     time: datetime  # aware
+    utf8: bool = False  # the client asked for SMTPUTF8: addresses may hold UTF-8, RFC 6531 section 3.7.3
 
 
 def trace_headers(envelope: Envelope) -> bytes:
     """The headers that go before a message, each line ended by CRLF.
 
-    Return-Path, one Delivered-To for each recipient, and Received. ASCII. Never raises for what a peer said.
+    Return-Path, one Delivered-To for each recipient, and Received. ASCII, but for addresses with `utf8`. Never raises
+    for what a peer said.
     """
-    lines = [f"Return-Path: <{_address(envelope.sender)}>"]
-    lines.extend(f"Delivered-To: {_address(recipient)}" for recipient in envelope.recipients)
+    lines = [f"Return-Path: <{_address(envelope.sender, utf8=envelope.utf8)}>"]
+    lines.extend(f"Delivered-To: {_address(recipient, utf8=envelope.utf8)}" for recipient in envelope.recipients)
     lines.extend(_received(envelope))
-    return "".join(f"{line}\r\n" for line in lines).encode("ascii")
+    return "".join(f"{line}\r\n" for line in lines).encode()
 
 
 def _received(envelope: Envelope) -> list[str]:
@@ -70,7 +76,7 @@ def _received(envelope: Envelope) -> list[str]:
         f"\tby {_name(envelope.hostname)} with {_name(envelope.protocol)} id {_atom(envelope.id)}",
     ]
     if len(envelope.recipients) == 1:  # with several it would tell each of the others: RFC 5321 section 7.6
-        lines.append(f"\tfor <{_address(envelope.recipients[0])}>")
+        lines.append(f"\tfor <{_address(envelope.recipients[0], utf8=envelope.utf8)}>")
     if envelope.tls is not None:
         lines.append(f"\t{_tls_clause(envelope.tls)}")
     lines[-1] += ";"
@@ -112,8 +118,8 @@ def _iana_suite(cipher: str) -> str | None:
     return f"TLS_{exchange}_{signature}_WITH_AES_{bits}_{mode}" + (f"_SHA{digest}" if digest else "")
 
 
-def _address(text: str) -> str:
-    return _UNPRINTABLE.sub("?", text)
+def _address(text: str, *, utf8: bool) -> str:
+    return (_UNPRINTABLE_UTF8 if utf8 else _UNPRINTABLE).sub("?", text)
 
 
 def _name(text: str) -> str:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _GRACE: Final = 20.0  # seconds for messages under way when told to stop; service managers lose patience at 30 and more
 
+_OFFERS: Final = ("SMTPUTF8",)  # a Maildir holds any octets
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ async def _serve(
         users=authenticator,
         limits=Limits(message=options.size_limit),
         observer=Showing(sys.stderr) if shows else Loggers(),
+        offers=_OFFERS,
         stop=stop,
         grace=_GRACE,
     )

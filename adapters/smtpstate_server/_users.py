@@ -15,6 +15,7 @@ import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from smtpstate import LocalProtocolError
+from smtpstate.extensions import domain_key
 from smtpstate.sasl import MIN_ITERATIONS, ScramKeys, password_work, read_name, unknown_keys
 from smtpstate_anyio import hashing
 from smtpstate_server._exits import Exit, Failure
@@ -51,6 +52,12 @@ class Argon2Hash:
 Verifier: TypeAlias = ScramKeys | Argon2Hash
 
 
+def account(name: str) -> str:
+    """What the spellings of one user name have in common: after an "@", the A-labels of a domain in lower case."""
+    local_part, at, domain = name.rpartition("@")
+    return f"{local_part}@{domain_key(domain)}" if at else name
+
+
 @final
 class PasswdFile:
     """Accounts, by name. See `smtpstate_anyio.Users`.
@@ -60,7 +67,7 @@ class PasswdFile:
     """
 
     def __init__(self, accounts: dict[str, Verifier], secret: bytes) -> None:
-        self._accounts: Final = accounts
+        self._accounts: Final = {account(name): verifier for name, verifier in accounts.items()}
         self._secret: Final = secret
         self._all: Final = tuple(accounts.values())
 
@@ -72,6 +79,7 @@ class PasswdFile:
 
     async def keys(self, username: str) -> ScramKeys | None:
         """Keys for everybody: nobody has the password to those that are made up here."""
+        username = account(username)
         known = self._accounts.get(username)
         if known is not None:
             return known if isinstance(known, ScramKeys) else None
@@ -80,6 +88,7 @@ class PasswdFile:
         return unknown_keys(self._secret, username, iterations=iterations)
 
     async def check(self, username: str, password: str) -> bool:
+        username = account(username)
         known = self._accounts.get(username)
         verifier = self._other(username) if known is None else known
         if isinstance(verifier, Argon2Hash):
@@ -107,15 +116,17 @@ def read_users(path: Path, secret: bytes) -> PasswdFile:
     except OSError as error:
         raise Failure(f"cannot read the users {path}: {error.strerror or error}", Exit.NOINPUT) from None
     accounts: dict[str, Verifier] = {}
+    names: set[str] = set()
     for number, line in enumerate(octets.split(b"\n"), start=1):
         try:
-            account = read_line(line.removesuffix(b"\r"), secret)
-            if account is not None and account[0] in accounts:
+            found = read_line(line.removesuffix(b"\r"), secret)
+            if found is not None and account(found[0]) in names:
                 raise ValueError("a name that another line has")
         except ValueError as error:
             raise Failure(f"{path}, line {number}: {error}", Exit.CONFIG) from None
-        if account is not None:
-            accounts[account[0]] = account[1]
+        if found is not None:
+            names.add(account(found[0]))
+            accounts[found[0]] = found[1]
     if not accounts:
         raise Failure(f"{path} holds no user; to make one: smtpstate passwd NAME --users {path}", Exit.CONFIG)
     return PasswdFile(accounts, secret)
