@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from itertools import product
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,6 +100,51 @@ def test_the_number_of_sessions_is_known(lmtp: bool, tls: bool, auth: bool) -> N
         # As READY; and in LMTP a session without a hello is not the same as one after HELO.
         **dict.fromkeys((Phase.CLOSING, Phase.CLOSED), known * hellos + 2 * lmtp),
     }
+
+
+@pytest.mark.parametrize(("lmtp", "tls", "auth"), KINDS)
+def test_random_walks_stay_among_the_known_sessions_and_keep_what_was_promised(
+    lmtp: bool, tls: bool, auth: bool
+) -> None:
+    """400 walks of 30 steps. What has to hold is said again here, without the table."""
+    random = Random(f"{lmtp} {tls} {auth}")
+    known = REACHED[lmtp, tls, auth].keys()
+    met: set[Key] = set()
+    for _ in range(400):
+        session = Session(lmtp=lmtp, needs_tls=tls, needs_auth=auth)
+        mail = False
+        for _ in range(30):
+            before = session.key
+            in_order = [verb for verb in Verb if session.check(verb) is None]
+            assert session.key == before, "asking changes nothing"
+            if not in_order:
+                break
+            row = TRANSITIONS[session.phase]
+            onward = [verb for verb in in_order if any(session.phase < to < Phase.CLOSING for to in row[verb].values())]
+            verb = random.choice(random.choice((in_order, onward or in_order)))
+            named = random.choice((*row[verb], OK))
+            outcome = random.choices((named, OK, MORE, FAIL, CLOSE), (60, 15, 15, 9, 1))[0]
+            was_secure, was_authenticated = session.secure, session.authenticated
+            session.advance(verb, outcome)
+            if verb in HELLOS and outcome is OK:
+                assert not any((session.offers_tls, session.offers_auth, session.offers_chunking))
+                if session.esmtp:
+                    session.announce(**{name: random.random() < 0.7 for name in ("tls", "auth", "chunking")})
+            met.add(session.key)
+            assert session.key in known
+            assert session.secure is (was_secure or (verb is Verb.TLS and outcome is OK))
+            assert session.authenticated <= (
+                was_authenticated or (verb in (Verb.AUTH, Verb.RESPONSE) and outcome is OK)
+            )
+            mail = session.has_transaction and (mail or (verb is Verb.MAIL and outcome is OK))
+            assert mail is session.has_transaction, "only a MAIL that was answered 2yz opens one"
+            assert not mail or ((session.secure or not tls) and (session.authenticated or not auth))
+            assert not (verb is Verb.TLS and outcome is OK and session.esmtp), "RFC 3207 section 4.2"
+            if outcome is CLOSE:
+                assert session.phase is Phase.CLOSING
+                break
+    assert {phase for phase, _ in met} >= set(Phase) - {Phase.CLOSED}
+    assert len(met) > len(known) / 2
 
 
 @pytest.mark.parametrize("phase", Phase)
