@@ -17,11 +17,13 @@ from smtpstate._commands import (
 from smtpstate._config import AUTH_LINE_TOO_LONG, LINE_TOO_LONG, UNKNOWN_MECHANISM
 from smtpstate._errors import Fault, GrammarError
 from smtpstate._events import FAULT_VIOLATIONS, CommandRefused, Violation
+from smtpstate._lines import LineEnding
 from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, ParameterTable, check_parameters
+from smtpstate._policy import MX, Deviation, Notes, Policy
 from smtpstate._syntax import fault_reply, find_verb, parse_command, parse_response
 
 # Only for lines that have been parsed.
-_CHUNK_SIZE: Final = re.compile(rb"BDAT +([0-9]+)", re.IGNORECASE)
+_CHUNK_SIZE: Final = re.compile(rb"BDAT[ \t]+([0-9]+)", re.IGNORECASE)
 
 # AUTH and its mechanism, where there is one, and then something.
 _SECRET: Final = re.compile(
@@ -76,24 +78,30 @@ def admit(
     offered: Container[str],
     mechanisms: Container[str] = (),
     tables: tuple[ParameterTable, ParameterTable] = (MAIL_PARAMETERS, RCPT_PARAMETERS),
+    *,
+    policy: Policy = MX,
+    ending: LineEnding = LineEnding.CRLF,
 ) -> Command | CommandRefused:
     """The command in `line`, which lacks its ending; or why it is none that may come now, and the reply to say so.
 
     Order comes before syntax: a verb out of sequence is 503 whatever follows it. `offered` are EHLO keywords and
-    `mechanisms` those of AUTH; `tables` have the parameters of MAIL and of RCPT. Never raises. RFC 5321 sections 4.1.4
-    and 4.2.4.
+    `mechanisms` those of AUTH; `tables` have the parameters of MAIL and of RCPT. `policy` says what becomes of a
+    deviation, `ending` how the line ended. Never raises. RFC 5321 sections 4.1.4 and 4.2.4.
     """
     verb: Verb | None = None
+    notes = Notes(policy)
     try:
         verb = find_verb(line)
         if verb is Verb.BDAT:
-            parse_command(verb, line)  # out of order or not, its octets follow: how many has to be known
+            parse_command(verb, line, notes)  # out of order or not, its octets follow: how many has to be known
         refusal = session.check(verb)
         if refusal is not None:
             # A verb that is known but switched off is no disorder.
             violation = Violation.NOT_IMPLEMENTED if refusal.code == 502 else Violation.OUT_OF_SEQUENCE
             return CommandRefused(masked(line), violation, refusal)
-        command = parse_command(verb, line)
+        if ending is LineEnding.LF:
+            notes.add(Deviation.BARE_LF)
+        command = parse_command(verb, line, notes)
         if isinstance(command, Mail):
             check_parameters(command.parameters, tables[0], offered if session.esmtp else ())
         elif isinstance(command, Rcpt):
@@ -103,5 +111,5 @@ def admit(
     except GrammarError as error:
         # Whatever is wrong with a BDAT, its size cannot be relied on.
         fault = Fault.CHUNK_SIZE if verb is Verb.BDAT else error.fault
-        return CommandRefused(masked(line), FAULT_VIOLATIONS[fault], fault_reply(verb, fault))
+        return CommandRefused(masked(line), FAULT_VIOLATIONS[fault], fault_reply(verb, fault), notes.rejected)
     return command

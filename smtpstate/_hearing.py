@@ -47,7 +47,13 @@ class Hearing:
         talk.budgets.expect(Timer.COMMAND)
         talk.heard(masked(line.data))
         admitted = refuse_long(line, talk.lines.dropped, limits.command_line) or admit(
-            line.data, talk.session, config.offered(secure=talk.session.secure), config.mechanisms, config.tables
+            line.data,
+            talk.session,
+            config.offered(secure=talk.session.secure),
+            config.mechanisms,
+            config.tables,
+            policy=config.policy,
+            ending=line.ending,
         )
         match admitted:
             case CommandRefused(violation=Violation.CHUNK_SIZE):

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import smtpstate
+from smtpstate import policy
 
 NAMES: list[str] = [
     "Anomaly",
@@ -96,6 +97,11 @@ def test_the_package_has_one_line_for_each_name_and_nothing_else() -> None:
         (alias,) = node.names
         assert alias.asname == alias.name, "an explicit re-export, which type checkers want to see"
     assert len(body) - 1 == len(NAMES)
+
+
+def test_the_names_of_the_policy_are_these() -> None:
+    public = {name for name in vars(policy) if name[0] != "_"}
+    assert public == {"MX", "STRICT", "Deviation", "Policy", "Treatment"}
 
 
 def test_it_is_typed() -> None:
