@@ -66,7 +66,7 @@ DEVIANTS: Final[tuple[Deviant, ...]] = (
         FLAG,
         REJECT,
         "5.5.4",
-        "scripts on Unix, appliances, and who tries to smuggle",
+        "scripts on Unix, appliances, and those who try to smuggle a message",
     ),
     Deviant(
         b"RCPT TO:a@b.example\r\n",
@@ -84,7 +84,7 @@ DEVIANTS: Final[tuple[Deviant, ...]] = (
         FLAG,
         FLAG,
         "5.1.7",
-        "a few gateways, and who looks for an open relay; servers have to take it",
+        "a few gateways, and those who look for an open relay; servers have to take it",
     ),
     Deviant(
         b"RCPT TO:<" + LONG.encode() + b"@b.example>\r\n",

@@ -29,9 +29,11 @@ from smtpstate import (
     ReversePath,
     SMTPStateError,
     TlsInfo,
+    Transaction,
     TransactionReset,
 )
 from smtpstate._syntax import LOCAL_ERROR
+from smtpstate.policy import MX
 from smtpstate_anyio._server import serve
 from smtpstate_anyio._session import logger
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from smtpstate import Limits
+    from smtpstate.policy import Deviation, Policy
     from smtpstate_anyio._auth import Authenticator, Users
     from smtpstate_anyio._listen import BoundListener, Listener
     from smtpstate_anyio._observer import Observer
@@ -116,7 +119,10 @@ class MessageBody(AsyncIterator[bytes]):
 @final
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message on its way in. `id` is unique, and fit for a file name; `size` is what the client announced."""
+    """A message on its way in. `id` is unique, and fit for a file name; `size` is what the client announced.
+
+    `deviations` are what the policy flagged of its hello, of its MAIL and of its recipients' RCPT.
+    """
 
     id: str
     sender: ReversePath
@@ -127,6 +133,7 @@ class Message:
     hello: Ehlo | Helo | Lhlo | None
     size: int | None = None
     identity: str | None = None
+    deviations: frozenset[Deviation] = frozenset()
     refusals: dict[int, Reply] = field(default_factory=dict[int, Reply])
 
     @property
@@ -156,6 +163,7 @@ async def serve_messages(
     tls: SSLContext | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
+    policy: Policy = MX,
     stop: Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
@@ -175,6 +183,7 @@ async def serve_messages(
         tls=tls,
         users=users,
         limits=limits,
+        policy=policy,
         stop=stop,
         grace=grace,
         observer=observer,
@@ -231,6 +240,7 @@ class _Messages:
             hello=session.hello,
             size=transaction.mail.size,
             identity=session.identity,
+            deviations=_deviations(session.hello, transaction),
         )
         reply = await self.answer(session, message)
         if self.observer is not None:
@@ -270,6 +280,11 @@ class _Messages:
         for index in range(len(message.recipients)):
             said = said and session.reply(message.refusals.get(index, reply))
         return said
+
+
+def _deviations(hello: Ehlo | Helo | Lhlo | None, transaction: Transaction) -> frozenset[Deviation]:
+    said = frozenset() if hello is None else hello.deviations
+    return said.union(transaction.mail.deviations, *(rcpt.deviations for rcpt in transaction.recipients))
 
 
 def _unwrap(error: Exception) -> Exception:
