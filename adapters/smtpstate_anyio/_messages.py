@@ -283,8 +283,8 @@ class _Messages:
 
 
 def _deviations(hello: Ehlo | Helo | Lhlo | None, transaction: Transaction) -> frozenset[Deviation]:
-    said = frozenset() if hello is None else hello.deviations
-    return said.union(transaction.mail.deviations, *(rcpt.deviations for rcpt in transaction.recipients))
+    said = transaction.mail.deviations.union(*(rcpt.deviations for rcpt in transaction.recipients))
+    return said if hello is None else said | hello.deviations
 
 
 def _unwrap(error: Exception) -> Exception:
