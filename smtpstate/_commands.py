@@ -1,18 +1,22 @@
 """The command vocabulary: one dataclass for each verb.
 
 A command is the same object on both sides of the wire: the one that sends it makes it, the other gets it as an
-event. `raw` is what the receiver saw, without the line ending, and takes no part in comparisons.
+event. `raw` is what the receiver saw, without the line ending, and `deviations` says how that departs from the grammar,
+as far as the policy flags it; neither takes part in comparisons.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import ClassVar, Final, TypeAlias, final
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, final
 
 from smtpstate._address import ForwardPath, Mailbox, ReversePath
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._params import BodyType, Parameters
+
+if TYPE_CHECKING:
+    from smtpstate._policy import Deviation
 
 
 class Verb(IntEnum):
@@ -50,6 +54,7 @@ class Wait(Enum):
 
 
 _raw: Final = b""
+_none: Final[frozenset[Deviation]] = frozenset()
 
 
 @final
@@ -60,6 +65,7 @@ class Ehlo:
     verb: ClassVar[Verb] = Verb.EHLO
     domain: str
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -70,6 +76,7 @@ class Helo:
     verb: ClassVar[Verb] = Verb.HELO
     domain: str
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -80,6 +87,7 @@ class Lhlo:
     verb: ClassVar[Verb] = Verb.LHLO
     domain: str
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -94,6 +102,7 @@ class Auth:
     mechanism: str
     initial_response: bytes | None = field(default=None, repr=False)
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -122,6 +131,7 @@ class Bdat:
     size: int
     last: bool = False
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -131,6 +141,7 @@ class StartTls:
 
     verb: ClassVar[Verb] = Verb.STARTTLS
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 def _mailbox(address: str) -> Mailbox:
@@ -149,6 +160,7 @@ class Mail:
     reverse_path: ReversePath
     parameters: Parameters = ()
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
     @staticmethod
     def of(address: str, *, size: int | None = None, body: BodyType | None = None, parameters: Parameters = ()) -> Mail:
@@ -190,6 +202,7 @@ class Rcpt:
     recipient: ForwardPath
     parameters: Parameters = ()
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
     @staticmethod
     def of(address: str, *, parameters: Parameters = ()) -> Rcpt:
@@ -206,6 +219,7 @@ class Data:
 
     verb: ClassVar[Verb] = Verb.DATA
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -215,6 +229,7 @@ class Rset:
 
     verb: ClassVar[Verb] = Verb.RSET
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -225,6 +240,7 @@ class Noop:
     verb: ClassVar[Verb] = Verb.NOOP
     text: str = ""
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -234,6 +250,7 @@ class Quit:
 
     verb: ClassVar[Verb] = Verb.QUIT
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -244,6 +261,7 @@ class Vrfy:
     verb: ClassVar[Verb] = Verb.VRFY
     text: str
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
     smtputf8: bool = False
 
 
@@ -255,6 +273,7 @@ class Expn:
     verb: ClassVar[Verb] = Verb.EXPN
     text: str
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
     smtputf8: bool = False
 
 
@@ -266,6 +285,7 @@ class Help:
     verb: ClassVar[Verb] = Verb.HELP
     text: str = ""
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final

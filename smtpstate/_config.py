@@ -12,6 +12,7 @@ from smtpstate._capabilities import Capabilities
 from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._params import command_line
+from smtpstate._policy import MX, Policy
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Session
 from smtpstate._syntax import VERDICTS
@@ -55,7 +56,8 @@ class ServerConfig:
     STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and `asks_expn` the application answers these.
     `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper case; they are offered inside TLS only,
     unless `auth_in_clear`. `requires_tls` and `requires_auth` are for submission: 530 until it is so (RFC 6409 section
-    4.3). Raises LocalProtocolError for a name that cannot be said and an offer that would not be kept.
+    4.3). `policy` says what becomes of lines that break the grammar and are understood (`smtpstate.policy`). Raises
+    LocalProtocolError for a name that cannot be said and an offer that would not be kept.
     """
 
     hostname: str
@@ -70,6 +72,7 @@ class ServerConfig:
     requires_tls: bool = False
     requires_auth: bool = False
     extensions: tuple[Extension, ...] = ()
+    policy: Policy = MX
     tables: tuple[ParameterTable, ParameterTable] = field(init=False, repr=False, compare=False)
     _announced: tuple[frozenset[str], frozenset[str]] = field(init=False, repr=False, compare=False)
     _command_lines: tuple[int, int] = field(init=False, repr=False, compare=False)

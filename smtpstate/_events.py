@@ -33,6 +33,7 @@ from smtpstate._errors import Fault
 
 if TYPE_CHECKING:
     from smtpstate._capabilities import Capabilities
+    from smtpstate._policy import Deviation
     from smtpstate._replies import Reply
 
 
@@ -184,11 +185,15 @@ class TransactionReset:
 @final
 @dataclass(frozen=True, slots=True)
 class CommandRefused:
-    """A line that the core answered by itself because it breaks a rule. `line` lacks its ending, and what is secret."""
+    """A line that the core answered by itself because it breaks a rule. `line` lacks its ending, and what is secret.
+
+    `deviation` is there where the line was understood and the policy does not take such lines.
+    """
 
     line: bytes
     violation: Violation
     reply: Reply
+    deviation: Deviation | None = None
 
 
 @final

@@ -53,6 +53,8 @@ class Hearing:
             config.mechanisms,
             config.tables,
             utf8=talk.transaction is not None and talk.transaction.mail.smtputf8,
+            policy=config.policy,
+            ending=line.ending,
         )
         match admitted:
             case CommandRefused(violation=Violation.CHUNK_SIZE):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from smtpstate._admission import admit, admit_response, announced, masked, refuse_long
-from smtpstate._commands import Auth, AuthCancel, AuthResponse, Bdat, Expn, Mail, Noop, Rcpt, Vrfy
+from smtpstate._commands import Auth, AuthCancel, AuthResponse, Bdat, Expn, Mail, Noop, Rcpt, Verb, Vrfy
 from smtpstate._config import OFFERS
 from smtpstate._events import CommandRefused, Violation
 from smtpstate._lines import Line, LineEnding
+from smtpstate._policy import MX, STRICT, Deviation, Policy, Treatment
 from smtpstate._state import Phase, Session
 from smtpstate.extensions import tables
+from tests.deviations import DEVIANTS, Deviant
 from tests.helpers import session_at
 
 READY = session_at(Phase.READY, "esmtp")
@@ -37,6 +39,7 @@ AUTH = session_at(Phase.READY, "esmtp", "offers_auth")
         (b"DATA", MAIL, Violation.OUT_OF_SEQUENCE, 554, "5.5.1", "no recipient"),
         (b"RCPT garbage", READY, Violation.OUT_OF_SEQUENCE, 503, "5.5.1", "order comes before syntax"),
         (b"NOOP \xff", READY, Violation.SYNTAX, 500, "5.5.2", "8-bit octets stand in no command"),
+        (b"MAIL FROM:a@b.example", READY, Violation.ARGUMENT, 501, "5.5.4", "no brackets"),
         (b"MAIL <a@b.example>", READY, Violation.ARGUMENT, 501, "5.5.4", "no FROM:"),
         (b"MAIL FROM:<a@@b>", READY, Violation.ADDRESS, 501, "5.1.7", "RFC 3463 has a code for senders"),
         (b"RCPT TO:<a@@b>", MAIL, Violation.ADDRESS, 501, "5.1.3", "and one for recipients"),
@@ -66,7 +69,15 @@ def test_what_is_in_order_is_a_command() -> None:
 
 @pytest.mark.parametrize(
     ("line", "octets"),
-    [(b"BDAT 3 LAST", 3), (b"bdat  0", 0), (b"BDAT 9223372036854775807", 2**63 - 1), (b"DATA", None), (b"", None)],
+    [
+        (b"BDAT 3 LAST", 3),
+        (b"bdat  0", 0),
+        (b"BDAT\t 4", 4),
+        (b"BDAT \t5", 5),
+        (b"BDAT 9223372036854775807", 2**63 - 1),
+        (b"DATA", None),
+        (b"", None),
+    ],
 )
 def test_only_a_refused_bdat_has_octets_that_follow(line: bytes, octets: int | None) -> None:
     refused = admit(line, READY, OFFERS)
@@ -179,3 +190,54 @@ def test_after_helo_there_are_no_parameters() -> None:
     refused = admit(b"MAIL FROM:<a@b.example> SIZE=1", Session(Phase.READY), OFFERS)
     assert isinstance(refused, CommandRefused)
     assert refused.violation is Violation.PARAMETER_UNKNOWN
+
+
+PLACES = {Verb.RCPT: MAIL, Verb.DATA: RCPT, Verb.AUTH: AUTH}
+
+
+@pytest.mark.parametrize("row", DEVIANTS, ids=lambda row: row.deviation.name)
+@pytest.mark.parametrize("profile", ["mx", "strict", "accept"])
+def test_what_becomes_of_a_deviation(row: Deviant, profile: str) -> None:
+    policies: dict[str, tuple[Policy, Treatment]] = {
+        "mx": (MX, row.mx),
+        "strict": (STRICT, row.strict),
+        "accept": (STRICT.but(Treatment.ACCEPT, row.deviation), Treatment.ACCEPT),
+    }
+    policy, treatment = policies[profile]
+    line = row.wire.rstrip(b"\r\n")
+    ending = CRLF if row.wire.endswith(b"\r\n") else LineEnding.LF
+    session = PLACES.get(row.command.verb, READY)
+    found = admit(line, session, OFFERS, ("PLAIN",), policy=policy, ending=ending)
+    if treatment is Treatment.REJECT:
+        assert isinstance(found, CommandRefused)
+        assert (found.line, found.deviation) == (line, row.deviation)
+        assert found.violation in (Violation.ARGUMENT, Violation.ADDRESS)
+        assert (found.reply.code, str(found.reply.enhanced)) == (501, row.enhanced)
+    else:
+        assert found == row.command
+        assert not isinstance(found, AuthResponse | AuthCancel | CommandRefused)
+        assert found.raw == line
+        assert found.deviations == ({row.deviation} if treatment is Treatment.FLAG else set())
+
+
+def test_order_comes_before_deviations() -> None:
+    refused = admit(b"RCPT TO: <a@b.example>", READY, OFFERS, policy=STRICT, ending=LineEnding.LF)
+    assert isinstance(refused, CommandRefused)
+    assert (refused.violation, refused.deviation) == (Violation.OUT_OF_SEQUENCE, None)
+
+
+def test_a_size_that_is_spelled_against_the_grammar_is_not_relied_on() -> None:
+    for line, ending, deviation in (
+        (b"BDAT  5", CRLF, Deviation.EXTRA_SPACE),
+        (b"BDAT 5", LineEnding.LF, Deviation.BARE_LF),
+    ):
+        refused = admit(line, RCPT, OFFERS, policy=STRICT, ending=ending)
+        assert isinstance(refused, CommandRefused)
+        assert (refused.violation, refused.deviation) == (Violation.CHUNK_SIZE, deviation)
+        assert admit(line, RCPT, OFFERS, ending=ending) == Bdat(5)
+
+
+def test_what_is_no_command_is_no_deviation() -> None:
+    refused = admit(b"MAIL FROM: <a@@b>", READY, OFFERS)
+    assert isinstance(refused, CommandRefused)
+    assert (refused.violation, refused.deviation) == (Violation.ADDRESS, None)

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 import smtpstate
-from smtpstate import delivery, proxy, sasl
+from smtpstate import delivery, policy, proxy, sasl
 
 NAMES: list[str] = [
     "Anomaly",
@@ -99,6 +99,11 @@ def test_the_package_has_one_line_for_each_name_and_nothing_else() -> None:
         (alias,) = node.names
         assert alias.asname == alias.name, "an explicit re-export, which type checkers want to see"
     assert len(body) - 1 == len(NAMES)
+
+
+def test_the_names_of_the_policy_are_these() -> None:
+    public = {name for name in vars(policy) if name[0] != "_"}
+    assert public == {"MX", "STRICT", "Deviation", "Policy", "Treatment"}
 
 
 DELIVERY: list[str] = [

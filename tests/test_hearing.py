@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from smtpstate import CloseReason, CommandRefused, Limits, ServerConfig, ServerConnection, ServerEvent, Violation
+from smtpstate import (
+    CloseReason,
+    CommandRefused,
+    Limits,
+    Mail,
+    Rset,
+    ServerConfig,
+    ServerConnection,
+    ServerEvent,
+    Violation,
+)
+from smtpstate.policy import MX, STRICT, Deviation, Policy
 from tests.helpers import Seat, codes, in_transaction, ready
 
 
@@ -23,6 +34,16 @@ def test_what_breaks_a_rule(said: bytes, answers: list[int], violation: Violatio
     assert codes(seat.say(said)) == answers, reason
     refused = [event.violation for event in seat.events if isinstance(event, CommandRefused)]
     assert violation in refused or ended_by(seat) is violation
+
+
+@pytest.mark.parametrize(("policy", "answer"), [(MX, 250), (STRICT, 501)])
+def test_the_policy_of_the_configuration_says_what_becomes_of_a_deviation(policy: Policy, answer: int) -> None:
+    seat = ready(ServerConfig("mx.example.org", policy=policy))
+    assert codes(seat.say(b"MAIL FROM: <a@b.example>\r\nRSET\n")) == [answer, answer]
+    flagged = [one for event in seat.events if isinstance(event, Mail | Rset) for one in event.deviations]
+    rejected = [event.deviation for event in seat.events if isinstance(event, CommandRefused)]
+    assert (flagged if answer == 250 else rejected) == [Deviation.SPACE_AFTER_COLON, Deviation.BARE_LF]
+    assert len(flagged) + len(rejected) == 2
 
 
 def ended_by(seat: Seat) -> Violation | None:

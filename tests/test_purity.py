@@ -37,8 +37,8 @@ MAY = {"tls": {"ssl", "contextlib", "ipaddress", "pathlib"}}  # pathlib for a ty
 # A module imports from those on its left, and from none beside it.
 LAYERS = (
     {"_errors", "_abnf", "_lines", "_dot", "_output"},
-    {"_address", "_params", "_chunk", "_keys"},
-    {"_carried", "_replies", "_capabilities", "_xclient"},
+    {"_address", "_params", "_chunk", "_keys", "_policy"},
+    {"_carried", "_replies", "_capabilities", "_xclient", "policy"},
     {"_commands", "_sasl"},
     {"_syntax", "extensions", "_scram", "_mechanisms", "_international"},
     {"_state", "_events", "_choice"},

@@ -25,6 +25,7 @@ from anyio.abc import SocketAttribute
 from smtpstate import CloseReason, ConnectionClosed, Flow, Limits, Peer, ServerConfig, ServerConnection
 from smtpstate import tls as tls_layer
 from smtpstate._config import OFFERS
+from smtpstate.policy import MX
 from smtpstate.proxy import ProxyHeader, ProxyReader, trusted
 from smtpstate_anyio._auth import Authenticator
 from smtpstate_anyio._driver import Driver
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream, TaskGroup, TaskStatus
 
     from smtpstate import ServerEvent, TraceLine
+    from smtpstate.policy import Policy
     from smtpstate.proxy import ProxyEvent
     from smtpstate_anyio._auth import Users
     from smtpstate_anyio._driver import Machine
@@ -58,6 +60,7 @@ async def serve(
     tls: SSLContext | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
+    policy: Policy = MX,
     stop: Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
@@ -67,14 +70,14 @@ async def serve(
     """Runs `handler` for every connection until it is cancelled or `stop` is set; then drains.
 
     `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. With `users`, AUTH is
-    offered inside TLS, and answered for the handler: `Session.identity` is who it was. `task_status` gets the addresses
-    once they are bound. To drain is to stop listening, to tell idle sessions 421, to let the others finish their
-    message for `grace` seconds, and to tell the rest 421. `offers` are EHLO keywords beside the usual ones, as
-    "SMTPUTF8": what they promise is for the handler to keep. Raises OSError when an address cannot be bound, ValueError
-    when one makes no sense.
+    offered inside TLS, and answered for the handler: `Session.identity` is who it was. `policy` says what becomes of
+    command lines that break the grammar. `task_status` gets the addresses once they are bound. To drain is to stop
+    listening, to tell idle sessions 421, to let the others finish their message for `grace` seconds, and to tell the
+    rest 421. `offers` are EHLO keywords beside the usual ones, as "SMTPUTF8": what they promise is for the handler to
+    keep. Raises OSError when an address cannot be bound, ValueError when one makes no sense.
     """
     authenticator = users if isinstance(users, Authenticator) or users is None else Authenticator(users)
-    server = _Server(handler, hostname, tls, authenticator, limits or Limits(), observer, offers)
+    server = _Server(handler, hostname, tls, authenticator, limits or Limits(), policy, observer, offers)
     await server.run(listen, stop, grace, task_status)
 
 
@@ -87,6 +90,7 @@ class _Server:
         tls: SSLContext | None,
         authenticator: Authenticator | None,
         limits: Limits,
+        policy: Policy,
         observer: Observer | None,
         offers: Iterable[str],
     ) -> None:
@@ -96,7 +100,9 @@ class _Server:
         self.limits: Final = limits
         self.observer: Final = observer
         mechanisms = () if authenticator is None else authenticator.mechanisms
-        self.config: Final = ServerConfig(hostname, limits, offers=OFFERS.union(offers), mechanisms=mechanisms)
+        self.config: Final = ServerConfig(
+            hostname, limits, offers=OFFERS.union(offers), mechanisms=mechanisms, policy=policy
+        )
         self.configs: Final[dict[BoundListener, ServerConfig]] = {}
         self.sessions: Final[set[Session]] = set()
         self.draining: bool = False

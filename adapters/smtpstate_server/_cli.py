@@ -14,6 +14,7 @@ import click
 
 from smtpstate import SMTPStateError, TlsMode
 from smtpstate.extensions import Envid, Notify, Ret, domain_key
+from smtpstate.policy import MX, STRICT
 from smtpstate_anyio import ListenerProxy
 from smtpstate_server._endpoint import Endpoint
 from smtpstate_server._exits import Exit, Failure
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _DEFAULT_LISTEN: Final = Endpoint("127.0.0.1", 2525)
 _MIB: Final = 1024 * 1024
 _RETURNS: Final = {"full": Ret.FULL, "headers": Ret.HDRS}
+_POLICIES: Final = {"mx": MX, "strict": STRICT}
 
 # Domain = sub-domain *("." sub-domain) ; RFC 5321 section 4.1.2
 _HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
@@ -157,6 +159,13 @@ def _command() -> None:
 @click.option(
     "--message-size-limit", type=click.IntRange(min=1), default=50 * _MIB, show_default=True, metavar="OCTETS"
 )
+@click.option(
+    "--policy",
+    type=click.Choice(sorted(_POLICIES)),
+    default="mx",
+    show_default=True,
+    help="Take commands as clients send them, or as RFC 5321 has them.",
+)
 @click.option("--quiet", is_flag=True, help="Do not show the conversation, even on a terminal.")
 @click.option(
     "--log-level",
@@ -181,6 +190,7 @@ def _serve(
     proxy: str | None,
     proxy_from: tuple[IPv4Network | IPv6Network, ...],
     message_size_limit: int,
+    policy: str,
     quiet: bool,
     log_level: str,
 ) -> int:
@@ -216,6 +226,7 @@ def _serve(
             tls=not no_tls,
             proxy=None if proxy is None else ListenerProxy(1 if proxy == "v1" else 2, proxy_from),
             size_limit=message_size_limit,
+            policy=_POLICIES[policy],
             quiet=quiet,
             log_level=log_level,
         )

@@ -11,6 +11,7 @@ from smtpstate_server._log import logger, printable
 
 if TYPE_CHECKING:
     from smtpstate import ConnectionClosed, Reply, TlsInfo, TraceLine
+    from smtpstate.policy import Deviation
     from smtpstate_anyio import Message, Session
 
 
@@ -24,13 +25,14 @@ class Loggers(Observer):
         if reply is not None and reply.code // 100 == 2:
             self._messages[session] = self._messages.get(session, 0) + 1
         logger.info(
-            "message id=%s session=%s%s from=<%s> to=%s size=%d tls=%s result=%s",
+            "message id=%s session=%s%s from=<%s> to=%s size=%d%s tls=%s result=%s",
             message.id,
             session.id,
             "" if message.identity is None else f" user={printable(message.identity)}",
             printable(message.sender.address),
             ",".join(f"<{printable(recipient.address)}>" for recipient in message.recipients),
             octets,
+            _deviations(message.deviations),
             _tls(message.tls),
             "incomplete" if reply is None else f'"{printable(str(reply))}"',
         )
@@ -68,6 +70,10 @@ class Showing(Loggers):
         conversation = self._conversations.get(session)
         if conversation is not None:
             conversation.show(line, session.phase, session.tls)
+
+
+def _deviations(deviations: frozenset[Deviation]) -> str:
+    return f" deviations={','.join(sorted(one.name for one in deviations))}" if deviations else ""
 
 
 def _tls(tls: TlsInfo | None) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from ssl import SSLContext
 
+    from smtpstate.policy import Policy
     from smtpstate_anyio import ListenerProxy
     from smtpstate_server._deliver import OnMessage
     from smtpstate_server._endpoint import Endpoint
@@ -53,6 +54,7 @@ class ServeOptions:
     tls: bool
     proxy: ListenerProxy | None
     size_limit: int
+    policy: Policy
     quiet: bool
     log_level: str
 
@@ -147,6 +149,7 @@ async def _serve(
         tls=context,
         users=authenticator,
         limits=Limits(message=options.size_limit),
+        policy=options.policy,
         observer=Showing(sys.stderr) if shows else Loggers(),
         offers=_OFFERS,
         stop=stop,
