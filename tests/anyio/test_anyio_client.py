@@ -172,7 +172,7 @@ async def test_eight_bit_octets_are_found_and_announced() -> None:
         lines.append(await server.line())
 
     async with scripted(script) as port:
-        for message, announced in ((b"x", b""), ("ü".encode(), b" BODY=8BITMIME")):
+        for message, announced in ((b"x", b""), ("\r\nü".encode(), b" BODY=8BITMIME")):
             async with plain(port) as client:
                 await client.send(message, **TO)
             assert lines.pop() == b"MAIL FROM:<me@example.com>" + announced
@@ -188,7 +188,7 @@ async def test_eight_bit_octets_never_go_where_they_are_not_wanted() -> None:
         assert b"\r\n.\r\n" not in await server.rest()
 
     async with scripted(script) as port, plain(port) as client:
-        (result,) = await client.send("ü".encode(), **TO)
+        (result,) = await client.send("\r\nü".encode(), **TO)
         assert (result.outcome, result.reply) == (
             Result.REFUSED,
             Reply(554, "The message has 8-bit octets and the server does not offer 8BITMIME", enhanced="5.6.3"),
@@ -439,7 +439,7 @@ async def test_a_source_that_fails_in_the_body_ends_the_session_without_the_dot(
     inbox = Inbox()
 
     def failing() -> Iterator[bytes]:
-        yield b"half"
+        yield b"\r\nhalf"
         raise ZeroDivisionError
 
     async with background(serve_messages, inbox, accept_any=True) as port, plain(port) as client:

@@ -51,6 +51,23 @@ def test_the_null_sender_and_a_session_in_clear_and_postmaster() -> None:
     )
 
 
+def test_with_smtputf8_addresses_hold_utf8_and_elsewhere_they_do_not() -> None:
+    international = replace(
+        ENVELOPE, sender="\u00e9@b\u00fccher.example", recipients=["\u4f8b@\u4f8b\u3048.example"], protocol="UTF8SMTPS"
+    )
+    text = trace_headers(replace(international, utf8=True)).decode()
+    assert text.startswith("Return-Path: <\u00e9@b\u00fccher.example>\r\nDelivered-To: \u4f8b@\u4f8b\u3048.example\r\n")
+    assert "with UTF8SMTPS id 4fA2.1\r\n\tfor <\u4f8b@\u4f8b\u3048.example>\r\n" in text
+    assert trace_headers(international).isascii()
+
+
+@pytest.mark.parametrize("text", ["\x85", "\u2028", "\u2029", "\ud800", "\x7f", "\r\n", "\0"])
+def test_with_smtputf8_no_line_ends_either(text: str) -> None:
+    headers = trace_headers(replace(ENVELOPE, sender=f"\u00e9{text}X: y", utf8=True)).decode()
+    assert len(headers.splitlines()) == 7
+    assert f"<\u00e9{'?' * len(text)}X: y>" in headers
+
+
 def test_of_several_recipients_each_has_a_line_and_none_is_told_in_received() -> None:
     headers = trace_headers(replace(ENVELOPE, recipients=["a@example.com", '"b c"@example.com']))
     assert b'Delivered-To: a@example.com\r\nDelivered-To: "b c"@example.com\r\nReceived: ' in headers
