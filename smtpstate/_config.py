@@ -44,6 +44,7 @@ _MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")
 # it has to keep what these parameters promise.
 OFFERS: Final = frozenset({"PIPELINING", "8BITMIME", "CHUNKING", "ENHANCEDSTATUSCODES", "SIZE"})
 CARRIED: Final = frozenset({"DSN", "SMTPUTF8", "REQUIRETLS", "FUTURERELEASE", "DELIVERBY", "MT-PRIORITY", "RRVS"})
+NEEDED_BY_LMTP: Final = frozenset({"PIPELINING", "ENHANCEDSTATUSCODES"})  # RFC 2033 section 5
 
 
 @final
@@ -86,6 +87,8 @@ class ServerConfig:
             raise LocalProtocolError(f"not names of mechanisms: {', '.join(self.mechanisms)}")
         if not self.offers <= OFFERS | CARRIED:
             raise LocalProtocolError(f"not implemented: {', '.join(sorted(self.offers - OFFERS - CARRIED))}")
+        if self.lmtp and not self.offers >= NEEDED_BY_LMTP:
+            raise LocalProtocolError(f"LMTP has to offer {', '.join(sorted(NEEDED_BY_LMTP - self.offers))}")
         mail, rcpt, given = tables(self.extensions)
         check_offers(self.offers | given.keys(), self.extensions)
         object.__setattr__(self, "tables", (mail, rcpt))

@@ -194,6 +194,12 @@ def test_a_mechanism_that_could_not_be_asked_for_is_refused_at_once(mechanism: s
         ServerConfig(NAME, mechanisms=("PLAIN", mechanism))
 
 
+@pytest.mark.parametrize("keyword", ["PIPELINING", "ENHANCEDSTATUSCODES"])
+def test_lmtp_cannot_do_without_what_rfc_2033_has_it_offer(keyword: str) -> None:
+    with pytest.raises(LocalProtocolError, match=f"LMTP has to offer {keyword}"):
+        ServerConfig(NAME, lmtp=True, offers=OFFERS - {keyword})
+
+
 def test_lmtp_says_so() -> None:
     config = ServerConfig(NAME, lmtp=True)
     assert config.encode(Verb.CONNECT, Reply(220), secure=False) == b"220 mx.example.org LMTP\r\n"
