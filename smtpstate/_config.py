@@ -14,6 +14,7 @@ from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Session
 from smtpstate._syntax import VERDICTS
+from smtpstate._xclient import XCLIENT_NAMES, XFORWARD_NAMES
 from smtpstate.extensions import BUILT_IN, Extension, check_offers, tables
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ _MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")
 # it has to keep what these parameters promise.
 OFFERS: Final = frozenset({"PIPELINING", "8BITMIME", "CHUNKING", "ENHANCEDSTATUSCODES", "SIZE"})
 CARRIED: Final = frozenset({"DSN", "REQUIRETLS", "FUTURERELEASE", "DELIVERBY", "MT-PRIORITY", "RRVS"})
+# What only a trusted peer is offered, with the attributes that it may send.
+TRUSTED: Final = {"XCLIENT": XCLIENT_NAMES, "XFORWARD": XFORWARD_NAMES}
 
 
 @final
@@ -49,12 +52,13 @@ CARRIED: Final = frozenset({"DSN", "REQUIRETLS", "FUTURERELEASE", "DELIVERBY", "
 class ServerConfig:
     """What a server says of itself.
 
-    `hostname` is a domain or an address literal. `offers` are EHLO keywords, of those in OFFERS and CARRIED;
-    `extensions` are your own, and those of `smtpstate.extensions` that say more than a keyword. `starttls` says that
-    STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and `asks_expn` the application answers these.
-    `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper case; they are offered inside TLS only,
-    unless `auth_in_clear`. `requires_tls` and `requires_auth` are for submission: 530 until it is so (RFC 6409 section
-    4.3). Raises LocalProtocolError for a name that cannot be said and an offer that would not be kept.
+    `hostname` is a domain or an address literal. `offers` are EHLO keywords, of those in OFFERS, CARRIED and TRUSTED,
+    these for trusted peers only; `extensions` are your own, and those of `smtpstate.extensions` that say more than a
+    keyword. `starttls` says that STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and `asks_expn` the
+    application answers these. `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper case; they are
+    offered inside TLS only, unless `auth_in_clear`. `requires_tls` and `requires_auth` are for submission: 530 until it
+    is so (RFC 6409 section 4.3). Raises LocalProtocolError for a name that cannot be said and an offer that would not
+    be kept.
     """
 
     hostname: str
@@ -79,8 +83,9 @@ class ServerConfig:
             raise LocalProtocolError(f"neither a domain nor an address literal: {self.hostname!r}") from None
         if not all(_MECHANISM.fullmatch(mechanism) for mechanism in self.mechanisms):
             raise LocalProtocolError(f"not names of mechanisms: {', '.join(self.mechanisms)}")
-        if not self.offers <= OFFERS | CARRIED:
-            raise LocalProtocolError(f"not implemented: {', '.join(sorted(self.offers - OFFERS - CARRIED))}")
+        unknown = self.offers - OFFERS - CARRIED - TRUSTED.keys()
+        if unknown:
+            raise LocalProtocolError(f"not implemented: {', '.join(sorted(unknown))}")
         mail, rcpt, given = tables(self.extensions)
         check_offers(self.offers | given.keys(), self.extensions)
         object.__setattr__(self, "tables", (mail, rcpt))
@@ -113,10 +118,10 @@ class ServerConfig:
         """The keywords that a hello announces."""
         return self._announced[secure]
 
-    def capabilities(self, *, secure: bool) -> Capabilities:
+    def capabilities(self, *, secure: bool, trusted: bool = False) -> Capabilities:
         """What a hello announces."""
         asked = [BUILT_IN[name] for name in sorted(self.offers & CARRIED)]
-        keywords: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(self.offers - CARRIED), ())
+        keywords: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(self.offers - CARRIED - TRUSTED.keys()), ())
         keywords |= {one.keyword: one.announced for one in (*asked, *self.extensions) if secure or not one.tls_only}
         if "SIZE" in keywords:
             keywords["SIZE"] = (str(self.limits.message),)
@@ -124,13 +129,14 @@ class ServerConfig:
             keywords["STARTTLS"] = ()
         if self.offers_auth(secure=secure):
             keywords["AUTH"] = self.mechanisms
+        keywords |= {name: TRUSTED[name] for name in sorted(self.offers & TRUSTED.keys()) if trusted}
         return Capabilities(keywords)
 
     @property
     def _protocol(self) -> str:
         return " LMTP" if self.lmtp else " ESMTP"
 
-    def encode(self, verb: Verb, reply: Reply, *, secure: bool) -> bytes:
+    def encode(self, verb: Verb, reply: Reply, *, secure: bool, trusted: bool = False) -> bytes:
         """The octets that answer `verb` with `reply`.
 
         The greeting and a hello's yes begin with our name; EHLO's goes on with what we offer. Raises
@@ -140,7 +146,8 @@ class ServerConfig:
             return reply.encode(enhanced="ENHANCEDSTATUSCODES" in self.offers)
         if reply.code // 100 == 2:
             first = self.hostname + (self._protocol if verb is Verb.CONNECT else "")
-            offers = self.capabilities(secure=secure).format() if verb in HELLOS and verb is not Verb.HELO else ()
+            told = verb in HELLOS and verb is not Verb.HELO
+            offers = self.capabilities(secure=secure, trusted=trusted).format() if told else ()
             reply = Reply(reply.code, " ".join((first, *reply.lines)).rstrip(" "), *offers)
         return reply.encode(enhanced=False)
 
