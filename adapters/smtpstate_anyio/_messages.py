@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from smtpstate import Limits
+    from smtpstate._xclient import XForward
     from smtpstate_anyio._auth import Authenticator, Users
     from smtpstate_anyio._listen import BoundListener, Listener
     from smtpstate_anyio._observer import Observer
@@ -116,7 +117,10 @@ class MessageBody(AsyncIterator[bytes]):
 @final
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message on its way in. `id` is unique, and fit for a file name; `size` is what the client announced."""
+    """A message on its way in. `id` is unique, and fit for a file name; `size` is what the client announced.
+
+    `forwarded` is what a trusted relay said of where it comes from: for the log, it decides nothing.
+    """
 
     id: str
     sender: ReversePath
@@ -127,6 +131,7 @@ class Message:
     hello: Ehlo | Helo | Lhlo | None
     size: int | None = None
     identity: str | None = None
+    forwarded: XForward | None = None
     refusals: dict[int, Reply] = field(default_factory=dict[int, Reply])
 
     @property
@@ -231,6 +236,7 @@ class _Messages:
             hello=session.hello,
             size=transaction.mail.size,
             identity=session.identity,
+            forwarded=session.forwarded,
         )
         reply = await self.answer(session, message)
         if self.observer is not None:

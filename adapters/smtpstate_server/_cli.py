@@ -138,6 +138,20 @@ def _command() -> None:
     help="Whom to believe that, ADDRESS or ADDRESS/BITS; may be repeated. Everybody else is cut off.",
 )
 @click.option(
+    "--xclient-from",
+    multiple=True,
+    type=_network,
+    metavar="NETWORK",
+    help="Who may say by XCLIENT which client it speaks for; may be repeated.",
+)
+@click.option(
+    "--xforward-from",
+    multiple=True,
+    type=_network,
+    metavar="NETWORK",
+    help="Who may say by XFORWARD, for the log, where a message comes from; may be repeated.",
+)
+@click.option(
     "--message-size-limit", type=click.IntRange(min=1), default=50 * _MIB, show_default=True, metavar="OCTETS"
 )
 @click.option("--quiet", is_flag=True, help="Do not show the conversation, even on a terminal.")
@@ -163,6 +177,8 @@ def _serve(
     no_tls: bool,
     proxy: str | None,
     proxy_from: tuple[IPv4Network | IPv6Network, ...],
+    xclient_from: tuple[IPv4Network | IPv6Network, ...],
+    xforward_from: tuple[IPv4Network | IPv6Network, ...],
     message_size_limit: int,
     quiet: bool,
     log_level: str,
@@ -184,6 +200,8 @@ def _serve(
         raise click.UsageError("--accept-any does not go with --domain")
     if (proxy is None) is not (not proxy_from):
         raise click.UsageError("--proxy and --proxy-from go together")
+    if proxy is not None and (xclient_from or xforward_from):
+        raise click.UsageError("--proxy does not go with --xclient-from or --xforward-from")
     return serve(
         ServeOptions(
             listen=listen if listen or listen_tls or submission or lmtp else (_DEFAULT_LISTEN,),
@@ -198,6 +216,8 @@ def _serve(
             certificate=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
             tls=not no_tls,
             proxy=None if proxy is None else ListenerProxy(1 if proxy == "v1" else 2, proxy_from),
+            xclient_from=xclient_from,
+            xforward_from=xforward_from,
             size_limit=message_size_limit,
             quiet=quiet,
             log_level=log_level,
