@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TextIO, final
 from weakref import WeakKeyDictionary
 
+from smtpstate._xclient import XForwardSource
 from smtpstate_anyio import Observer
 from smtpstate_server._console import Conversation
 from smtpstate_server._log import logger, printable
@@ -74,10 +75,12 @@ class Showing(Loggers):
 
 
 def _origin(forwarded: XForward | None) -> str:
-    """Where a relay has a message from, if it said so: a name, an address, or both, as far as it knows them."""
+    """Where a relay has a message from, if it said so: a name, an address, or both; LOCAL is its own host."""
     if forwarded is None:
         return ""
     known = "/".join(one for one in (forwarded.name, forwarded.address) if isinstance(one, str))
+    if not known and forwarded.source is XForwardSource.LOCAL:
+        known = "LOCAL"
     return f" origin={(known or '?')!a}"  # a name may hold anything, " result=" as well
 
 

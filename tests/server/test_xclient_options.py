@@ -64,11 +64,10 @@ def test_received_and_the_log_name_the_client_that_a_front_end_names(serve: Serv
 def test_the_log_says_where_a_relay_has_a_message_from(serve: Serve, home: Home) -> None:
     served = serve("--no-tls", "--domain", "example.com", "--xforward-from", "127.0.0.1", "--xforward-from", "::1")
     forward = b"XFORWARD NAME=a+20b ADDR=192.0.2.9"
-    unknown = b"XFORWARD NAME=[UNAVAILABLE]"
+    unknown, local = b"XFORWARD NAME=[UNAVAILABLE]", b"XFORWARD SOURCE=LOCAL"
     hello, *message = MESSAGE
-    assert talk(served.port, (hello, forward, *message, unknown, *message))[1] == b"250"
-    first, second = home.stored()
-    assert b"192.0.2.9" not in first + second, "it is for the log"
+    assert talk(served.port, (hello, forward, *message, unknown, *message, local, *message))[1] == b"250"
+    assert b"192.0.2.9" not in b"".join(home.stored()), "it is for the log"
     assert served.stop() == 0
     origins = [line.partition(" origin=")[2].partition(" from=")[0] for line in served.log if " origin=" in line]
-    assert origins == ["'a b/192.0.2.9'", "'?'"], served.log
+    assert origins == ["'a b/192.0.2.9'", "'?'", "'LOCAL'"], served.log
