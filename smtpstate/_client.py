@@ -7,7 +7,7 @@ from typing import Final, final
 
 from smtpstate._budget import Clock, Limits, TimerTable
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
-from smtpstate._commands import Auth, Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Rset, StartTls, Verb
+from smtpstate._commands import Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Rset, Verb
 from smtpstate._dot import DotEncoder
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._events import (
@@ -29,8 +29,10 @@ from smtpstate._lines import LineReader
 from smtpstate._output import Output
 from smtpstate._questions import (
     EXCHANGE,
+    OFFERED,
     Question,
     advance,
+    announce,
     ends_group,
     ends_message,
     hoped,
@@ -185,8 +187,7 @@ class ClientConnection:
         if self._session.phase is Phase.CONNECT:
             self._expect_reply()
         else:
-            self.capabilities = NO_CAPABILITIES
-            self._events.append(CapabilitiesChanged(NO_CAPABILITIES))
+            self._take_offers(NO_CAPABILITIES)
             self._timers.stop(self._request)
 
     def tls_failed(self) -> None:
@@ -266,7 +267,7 @@ class ClientConnection:
             raise LocalProtocolError(f"{self._chunk_left} octets are missing of the chunk that was announced")
         if any(question.verb in EXCHANGE for question in (*self._asked, *self._queued)):
             raise LocalProtocolError("AUTH is not answered: what comes next may be a response, or a command")
-        if isinstance(command, StartTls | Auth | Bdat) and self._hellos:
+        if command.verb in OFFERED and self._hellos:
             raise LocalProtocolError(
                 f"what is offered is not known before the hello is answered, {command.verb.name} least of all"
             )
@@ -403,17 +404,15 @@ class ClientConnection:
     def _succeeded(self, question: Question, reply: Reply) -> None:
         match question:
             case Ehlo() | Helo() | Lhlo():
-                lines = () if isinstance(question, Helo) else reply.lines[1:]
-                offered = self.capabilities = Capabilities.parse(lines)
-                for session in (self._session, self._assumed):
-                    session.announce(tls=offered.starttls, auth="AUTH" in offered, chunking=offered.chunking)
-                self._events.append(CapabilitiesChanged(self.capabilities))
+                self._take_offers(Capabilities.parse(() if isinstance(question, Helo) else reply.lines[1:]))
             case Mail():
                 self._accepted = 0
             case Rcpt():
                 self._accepted += 1
             case _ if question.verb is Verb.DATA:
                 self._encoder = DotEncoder()
+            case _ if question.verb is Verb.XCLIENT:
+                self._take_offers(NO_CAPABILITIES)
             case _ if question.verb is Verb.QUIT:
                 self._end(ConnectionClosed(CloseReason.QUIT))
             case _ if question.verb is Verb.STARTTLS and len(self._lines):
@@ -422,6 +421,12 @@ class ClientConnection:
                 self._expect(Timer.HANDSHAKE, self._limits.handshake_seconds)
             case _:
                 pass
+
+    def _take_offers(self, offered: Capabilities) -> None:
+        self.capabilities = offered
+        for session in (self._session, self._assumed):
+            announce(session, offered)
+        self._events.append(CapabilitiesChanged(offered))
 
     def _send_lone_dot(self) -> None:
         """RFC 2920 section 3.1: the server said 354 though no recipient stands; an empty message ends it."""

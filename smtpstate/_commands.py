@@ -8,40 +8,18 @@ as far as the policy flags it; neither takes part in comparisons.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, final
 
 from smtpstate._address import ForwardPath, Mailbox, ReversePath
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._params import BodyType, Parameters
+from smtpstate._verbs import Verb as Verb
+from smtpstate._xclient import XClient as XClient
+from smtpstate._xclient import XForward as XForward
 
 if TYPE_CHECKING:
     from smtpstate._policy import Deviation
-
-
-class Verb(IntEnum):
-    """The verbs, and three things that are answered although nobody spells them out."""
-
-    CONNECT = 0  # the connection itself; the greeting answers it
-    TLS = 1  # the TLS handshake
-    END = 2  # the end of a message; the reply after the lone dot answers it
-    EHLO = 3
-    HELO = 4
-    STARTTLS = 5
-    MAIL = 6
-    RCPT = 7
-    DATA = 8
-    RSET = 9
-    NOOP = 10
-    QUIT = 11
-    VRFY = 12
-    EXPN = 13
-    HELP = 14
-    LHLO = 15
-    AUTH = 16
-    RESPONSE = 17  # a line of the exchange that AUTH began
-    BDAT = 18
-    CHUNK = 19  # the end of a chunk that is not the last
 
 
 class Wait(Enum):
@@ -320,4 +298,6 @@ Command: TypeAlias = (
     | Vrfy
     | Expn
     | Help
+    | XClient
+    | XForward
 )

@@ -16,6 +16,7 @@ from smtpstate._policy import MX, Policy
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Session
 from smtpstate._syntax import VERDICTS
+from smtpstate._xclient import XCLIENT_NAMES, XFORWARD_NAMES
 from smtpstate.extensions import BUILT_IN, Extension, check_offers, tables
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ _MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")
 OFFERS: Final = frozenset({"PIPELINING", "8BITMIME", "CHUNKING", "ENHANCEDSTATUSCODES", "SIZE"})
 CARRIED: Final = frozenset({"DSN", "SMTPUTF8", "REQUIRETLS", "FUTURERELEASE", "DELIVERBY", "MT-PRIORITY", "RRVS"})
 NEEDED_BY_LMTP: Final = frozenset({"PIPELINING", "ENHANCEDSTATUSCODES"})  # RFC 2033 section 5
+# What only a trusted peer is offered, with the attributes that it may send.
+TRUSTED: Final = {"XCLIENT": XCLIENT_NAMES, "XFORWARD": XFORWARD_NAMES}
 
 
 @final
@@ -52,13 +55,13 @@ NEEDED_BY_LMTP: Final = frozenset({"PIPELINING", "ENHANCEDSTATUSCODES"})  # RFC 
 class ServerConfig:
     """What a server says of itself.
 
-    `hostname` is a domain or an address literal. `offers` are EHLO keywords, of those in OFFERS and CARRIED;
-    `extensions` are your own, and those of `smtpstate.extensions` that say more than a keyword. `starttls` says that
-    STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and `asks_expn` the application answers these.
-    `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper case; they are offered inside TLS only,
-    unless `auth_in_clear`. `requires_tls` and `requires_auth` are for submission: 530 until it is so (RFC 6409 section
-    4.3). `policy` says what becomes of lines that break the grammar and are understood (`smtpstate.policy`). Raises
-    LocalProtocolError for a name that cannot be said and an offer that would not be kept.
+    `hostname` is a domain or an address literal. `offers` are EHLO keywords, of those in OFFERS, CARRIED and TRUSTED,
+    these for trusted peers only; `extensions` are your own, and those of `smtpstate.extensions` that say more than a
+    keyword. `starttls` says that STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and `asks_expn` the
+    application answers these. `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper case; they are
+    offered inside TLS only, unless `auth_in_clear`. `requires_tls` and `requires_auth` are for submission: 530 until it
+    is so (RFC 6409 section 4.3). `policy` says what becomes of lines that break the grammar and are understood
+    (`smtpstate.policy`). Raises LocalProtocolError for a name that cannot be said and an offer that would not be kept.
     """
 
     hostname: str
@@ -85,8 +88,9 @@ class ServerConfig:
             raise LocalProtocolError(f"neither a domain nor an address literal: {self.hostname!r}") from None
         if not all(_MECHANISM.fullmatch(mechanism) for mechanism in self.mechanisms):
             raise LocalProtocolError(f"not names of mechanisms: {', '.join(self.mechanisms)}")
-        if not self.offers <= OFFERS | CARRIED:
-            raise LocalProtocolError(f"not implemented: {', '.join(sorted(self.offers - OFFERS - CARRIED))}")
+        unknown = self.offers - OFFERS - CARRIED - TRUSTED.keys()
+        if unknown:
+            raise LocalProtocolError(f"not implemented: {', '.join(sorted(unknown))}")
         if self.lmtp and not self.offers >= NEEDED_BY_LMTP:
             raise LocalProtocolError(f"LMTP has to offer {', '.join(sorted(NEEDED_BY_LMTP - self.offers))}")
         mail, rcpt, given = tables(self.extensions)
@@ -127,10 +131,10 @@ class ServerConfig:
         """The keywords that a hello announces."""
         return self._announced[secure]
 
-    def capabilities(self, *, secure: bool) -> Capabilities:
+    def capabilities(self, *, secure: bool, trusted: bool = False) -> Capabilities:
         """What a hello announces."""
         asked = [BUILT_IN[name] for name in sorted(self.offers & CARRIED)]
-        keywords: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(self.offers - CARRIED), ())
+        keywords: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(self.offers - CARRIED - TRUSTED.keys()), ())
         keywords |= {one.keyword: one.announced for one in (*asked, *self.extensions) if secure or not one.tls_only}
         if "SIZE" in keywords:
             keywords["SIZE"] = (str(self.limits.message),)
@@ -138,13 +142,14 @@ class ServerConfig:
             keywords["STARTTLS"] = ()
         if self.offers_auth(secure=secure):
             keywords["AUTH"] = self.mechanisms
+        keywords |= {name: TRUSTED[name] for name in sorted(self.offers & TRUSTED.keys()) if trusted}
         return Capabilities(keywords)
 
     @property
     def _protocol(self) -> str:
         return " LMTP" if self.lmtp else " ESMTP"
 
-    def encode(self, verb: Verb, reply: Reply, *, secure: bool, utf8: bool = False) -> bytes:
+    def encode(self, verb: Verb, reply: Reply, *, secure: bool, trusted: bool = False, utf8: bool = False) -> bytes:
         """The octets that answer `verb` with `reply`; ASCII, or UTF-8 with `utf8`.
 
         The greeting and a hello's yes begin with our name; EHLO's goes on with what we offer. Raises
@@ -154,7 +159,8 @@ class ServerConfig:
             return reply.encode(enhanced="ENHANCEDSTATUSCODES" in self.offers, utf8=utf8)
         if reply.code // 100 == 2:
             first = self.hostname + (self._protocol if verb is Verb.CONNECT else "")
-            offers = self.capabilities(secure=secure).format() if verb in HELLOS and verb is not Verb.HELO else ()
+            told = verb in HELLOS and verb is not Verb.HELO
+            offers = self.capabilities(secure=secure, trusted=trusted).format() if told else ()
             reply = Reply(reply.code, " ".join((first, *reply.lines)).rstrip(" "), *offers)
         return reply.encode(enhanced=False)
 

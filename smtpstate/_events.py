@@ -28,6 +28,8 @@ from smtpstate._commands import (
     StartTls,
     Verb,
     Vrfy,
+    XClient,
+    XForward,
 )
 from smtpstate._errors import Fault
 
@@ -160,7 +162,10 @@ class TlsInfo:
 @final
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """Somebody is there; the greeting is owed. RFC 5321 section 3.1."""
+    """Somebody is there; the greeting is owed. RFC 5321 section 3.1.
+
+    After XCLIENT it comes again, with the peer that was named. To refuse that one ends the session.
+    """
 
     verb: ClassVar[Verb] = Verb.CONNECT
     peer: Peer | None = None
@@ -222,7 +227,7 @@ class ReplyReceived:
 @final
 @dataclass(frozen=True, slots=True)
 class CapabilitiesChanged:
-    """What the peer offers now: after a hello, and after TLS, which empties it (RFC 3207 section 4.2)."""
+    """What the peer offers now: after a hello; and after TLS (RFC 3207 section 4.2) and XCLIENT, which empty it."""
 
     capabilities: Capabilities
 
@@ -264,6 +269,8 @@ ServerEvent: TypeAlias = (
     | Vrfy
     | Expn
     | Help
+    | XClient
+    | XForward
     | Quit
     | TransactionReset
     | CommandRefused

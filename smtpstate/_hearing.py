@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, assert_never, final
 
 from smtpstate._admission import admit, admit_response, announced, masked, refuse_long
-from smtpstate._commands import AuthCancel, AuthResponse, Bdat, Command, Mail, Rcpt, StartTls, Verb
+from smtpstate._commands import AuthCancel, AuthResponse, Bdat, Command, Mail, Rcpt, StartTls, Verb, XClient
 from smtpstate._config import (
     EARLY_PLAINTEXT,
     MESSAGE_TOO_LARGE,
@@ -103,6 +103,8 @@ class Hearing:
             case Rcpt() if talk.transaction is not None and talk.transaction.is_full(limits.recipients):
                 refused = CommandRefused(command.raw, Violation.TOO_MANY_RECIPIENTS, TOO_MANY_RECIPIENTS)
                 talk.turn_down(refused, error=False)
+            case XClient():
+                talk.speak_for(command)
             case StartTls() if len(talk.lines):
                 talk.violate(Violation.EARLY_PLAINTEXT, EARLY_PLAINTEXT)
             case _:

@@ -18,12 +18,16 @@ from smtpstate._commands import (
     Verb,
     Vrfy,
     Wait,
+    XClient,
+    XForward,
 )
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._events import Connected, Timer
 from smtpstate._params import ParameterTable, check_parameters, command_line
 from smtpstate._state import Outcome
 from smtpstate._syntax import (
+    ATTRIBUTE_LINE,
+    ATTRIBUTE_VERBS,
     AUTHENTICATED,
     COMMANDS,
     GREETING,
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
 Question: TypeAlias = Command | Connected | EndOfMessage
 
 EXCHANGE: Final = frozenset({Verb.AUTH, Verb.RESPONSE})  # RFC 4954 section 4: challenges, and lines of their own length
+# What an EHLO has to offer first, whole verbs and not only their parameters.
+OFFERED: Final = frozenset({Verb.STARTTLS, Verb.AUTH, Verb.BDAT, Verb.XCLIENT, Verb.XFORWARD})
 _WAIT_TIMERS: Final[dict[Wait, Timer]] = {
     Wait.GREETING: Timer.GREETING,
     Wait.COMMAND: Timer.COMMAND,
@@ -72,12 +78,28 @@ def possible(question: Question) -> frozenset[Outcome]:
 
 
 def advance(session: Session, question: Question, outcome: Outcome) -> None:
-    """Moves a session by a reply. BDAT has two steps in the table, and one reply for both."""
+    """Moves a session by a reply. BDAT and XCLIENT have two steps in the table, and one reply for both."""
     if isinstance(question, Bdat) and outcome is not Outcome.CLOSE and session.check(Verb.BDAT) is None:
         session.advance(Verb.BDAT, Outcome.MORE)
         session.advance(Verb.END if question.last else Verb.CHUNK, outcome)
+    elif isinstance(question, XClient) and outcome is Outcome.OK:
+        # Its 220 is a greeting. A greeting refused is a 421 or 521; so any other refusal is that of the command.
+        session.advance(Verb.XCLIENT, outcome)
+        session.advance(Verb.CONNECT, outcome)
+        session.authenticated = isinstance(question.login, str)
     else:
         session.advance(question.verb, outcome)
+
+
+def announce(session: Session, offered: Capabilities) -> None:
+    """Tells a session what a hello was answered with."""
+    session.announce(
+        tls=offered.starttls,
+        auth="AUTH" in offered,
+        chunking=offered.chunking,
+        xclient="XCLIENT" in offered,
+        xforward="XFORWARD" in offered,
+    )
 
 
 def ends_message(session: Session, question: Question) -> bool:
@@ -119,6 +141,8 @@ def line_limit(
     """How many octets its line may have."""
     if command.verb in EXCHANGE:
         return limits.auth_line
+    if command.verb in ATTRIBUTE_VERBS:
+        return min(ATTRIBUTE_LINE, limits.command_line)
     return command_line(limits.command_line, tables, offered)
 
 
@@ -152,6 +176,10 @@ def require_offered(
                 raise GrammarError(Fault.PARAMETER_UNKNOWN, f"{mechanism} is not offered")
             case Vrfy(smtputf8=True) | Expn(smtputf8=True) if not offered.smtputf8:
                 raise GrammarError(Fault.PARAMETER_UNKNOWN)
+            case XClient() | XForward():
+                unknown = command.names.difference(map(str.upper, offered.keywords.get(command.verb.name, ())))
+                if unknown:
+                    raise GrammarError(Fault.PARAMETER_UNKNOWN, f"not offered: {', '.join(sorted(unknown))}")
             case _:
                 pass
     except GrammarError as error:

@@ -30,6 +30,8 @@ from smtpstate._commands import (
     Verb,
     Vrfy,
     Wait,
+    XClient,
+    XForward,
 )
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._params import Parameters, split_parameters
@@ -100,6 +102,13 @@ def _string(make: Callable[[str, bytes, frozenset[Deviation]], Command]) -> Pars
 
     def parse(argument: str, raw: bytes, notes: Notes) -> Command:
         return make(argument, raw, notes.flagged)
+
+    return parse
+
+
+def _attributes(parse_attributes: Callable[[str, bytes, frozenset[Deviation]], Command]) -> Parse:
+    def parse(argument: str, raw: bytes, notes: Notes) -> Command:
+        return parse_attributes(f" {argument}", raw, notes.flagged)
 
     return parse
 
@@ -275,6 +284,9 @@ COMMANDS: Final[dict[Verb, Row]] = {
         junk=True,
     ),
     Verb.HELP: Row(_string(Help), Reply(214, "RFC 5321 has all the help there is", enhanced="2.0.0"), junk=True),
+    # Nothing is owed for the command itself: the peer that it names is greeted, and that is the answer.
+    Verb.XCLIENT: Row(_attributes(XClient.parse), Reply(220), junk=True),
+    Verb.XFORWARD: Row(_attributes(XForward.parse), Reply(250, "Noted", enhanced="2.0.0"), junk=True),
 }
 
 # What is answered although nobody asked for it in words. A message that nobody took is not ours: 451.
@@ -299,9 +311,12 @@ VERDICTS: Final[dict[Verb, Verdict]] = {
     **{verb: Verdict(row.success, row.silence) for verb, row in COMMANDS.items() if row.silence is not None},
 }
 
+ATTRIBUTE_VERBS: Final = frozenset({Verb.XCLIENT, Verb.XFORWARD})
+ATTRIBUTE_LINE: Final = 512  # octets of their lines that any receiver takes, CRLF included; XFORWARD_README
+
 _VERBS: Final[dict[str, Verb]] = {verb.name: verb for verb in COMMANDS}
 # Verbs that RFCs define and no configuration here enables: known, so 502 and not 500 (section 4.2.4).
-NOT_IMPLEMENTED: Final = frozenset({"ATRN", "BURL", "ETRN", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD"})
+NOT_IMPLEMENTED: Final = frozenset({"ATRN", "BURL", "ETRN", "SAML", "SEND", "SOML", "TURN"})
 
 # Syntax faults and what they earn. What a malformed address earns may stand in a row.
 FAULT_REPLIES: Final[dict[Fault, Reply]] = {
@@ -392,6 +407,8 @@ def fault_reply(verb: Verb | None, fault: Fault) -> Reply:
     row = None if verb is None else COMMANDS[verb]
     if fault is Fault.ADDRESS and row is not None and row.bad_address is not None:
         return row.bad_address
+    if fault is Fault.PARAMETER_UNKNOWN and verb in ATTRIBUTE_VERBS:
+        fault = Fault.PARAMETER_VALUE  # 555 is for MAIL and RCPT (RFC 5321 section 4.1.1.11)
     return _OTHER_REPLIES.get((verb, fault), FAULT_REPLIES[fault])
 
 
@@ -422,6 +439,8 @@ def encode_command(command: Command, limit: int, *, utf8: bool = False) -> bytes
             argument = f" TO:<{path}>{_parameters(parameters)}"
         case Vrfy(text=text, smtputf8=smtputf8) | Expn(text=text, smtputf8=smtputf8):
             argument = f" {text}" + (" SMTPUTF8" if smtputf8 else "")
+        case XClient() | XForward():
+            argument = command.format()
         case Noop(text) | Help(text):
             argument = f" {text}" if text else ""
         case _:

@@ -33,6 +33,10 @@ from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, ParameterTable
 from smtpstate._params import Parameter as Parameter
 from smtpstate._params import Parameters as Parameters
 from smtpstate._params import flag as flag
+from smtpstate._xclient import Absence as Absence
+from smtpstate._xclient import XClient as XClient
+from smtpstate._xclient import XForward as XForward
+from smtpstate._xclient import XForwardSource as XForwardSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smtpstate._admission import admit, admit_response, announced, masked, refuse_long
-from smtpstate._commands import Auth, AuthCancel, AuthResponse, Bdat, Expn, Mail, Noop, Rcpt, Verb, Vrfy
+from smtpstate._commands import Auth, AuthCancel, AuthResponse, Bdat, Expn, Mail, Noop, Rcpt, Verb, Vrfy, XClient
 from smtpstate._config import OFFERS
 from smtpstate._events import CommandRefused, Violation
 from smtpstate._lines import Line, LineEnding
@@ -18,6 +18,7 @@ from tests.helpers import session_at
 READY = session_at(Phase.READY, "esmtp")
 MAIL = session_at(Phase.MAIL, "esmtp")
 RCPT = session_at(Phase.RCPT, "esmtp", "offers_chunking")
+TRUSTED = session_at(Phase.GREETED, "offers_xclient")
 AUTH = session_at(Phase.READY, "esmtp", "offers_auth")
 
 
@@ -26,7 +27,10 @@ AUTH = session_at(Phase.READY, "esmtp", "offers_auth")
     [
         (b"", READY, Violation.UNKNOWN_COMMAND, 500, "5.5.2", "no verb"),
         (b"FROB x", READY, Violation.UNKNOWN_COMMAND, 500, "5.5.2", "RFC 5321 section 4.2.4"),
-        (b"XCLIENT X", READY, Violation.NOT_IMPLEMENTED, 502, "5.5.1", "known, and nobody enables it"),
+        (b"ETRN X", READY, Violation.NOT_IMPLEMENTED, 502, "5.5.1", "known, and nobody enables it"),
+        (b"XCLIENT X", READY, Violation.NOT_IMPLEMENTED, 502, "5.5.1", "known, and nobody else is told more"),
+        (b"XCLIENT X", TRUSTED, Violation.PARAMETER_SYNTAX, 501, "5.5.4", "no attribute"),
+        (b"XCLIENT COLOUR=red", TRUSTED, Violation.PARAMETER_UNKNOWN, 501, "5.5.4", "555 is for MAIL and RCPT"),
         (b"AUTH PLAIN", READY, Violation.NOT_IMPLEMENTED, 502, "5.5.1", "known, and not offered"),
         (b"AUTH NTLM", AUTH, Violation.UNKNOWN_MECHANISM, 504, "5.5.4", "offered, but not this one"),
         (b"AUTH", AUTH, Violation.ARGUMENT, 501, "5.5.4", "no mechanism"),
@@ -64,6 +68,7 @@ def test_what_is_in_order_is_a_command() -> None:
     assert admit(b"mail from:<a@b.example> size=1", READY, OFFERS) == Mail.of("a@b.example", size=1)
     assert admit(b"rcpt to:<a@b.example>", MAIL, OFFERS) == Rcpt.of("a@b.example")
     assert admit(b"bdat 3 last", RCPT, OFFERS) == Bdat(3, last=True)
+    assert admit(b"xclient port=1", TRUSTED, OFFERS) == XClient(port=1)
     assert admit(b"auth plain", AUTH, OFFERS, ("PLAIN",)) == Auth("PLAIN")
 
 

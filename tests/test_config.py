@@ -30,6 +30,29 @@ CONFIG = ServerConfig(NAME, Limits(message=1000), starttls=True)
 
 
 @pytest.mark.parametrize(
+    ("offers", "trusted", "lines", "reason"),
+    [
+        ({"XCLIENT"}, False, (), "nobody else is told"),
+        (
+            {"XCLIENT"},
+            True,
+            ("XCLIENT NAME ADDR PORT PROTO HELO REVERSE_NAME LOGIN DESTADDR DESTPORT",),
+            "with the attributes that it knows",
+        ),
+        ({"XFORWARD"}, True, ("XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE",), "as Postfix announces them"),
+        (set[str](), True, (), "it has to be offered at all"),
+    ],
+)
+def test_only_a_trusted_peer_is_offered_to_speak_for_others(
+    offers: set[str], trusted: bool, lines: tuple[str, ...], reason: str
+) -> None:
+    config = ServerConfig(NAME, offers=frozenset(offers))
+    assert config.capabilities(secure=False, trusted=trusted).format() == lines, reason
+    said = config.encode(Verb.EHLO, Reply(250), secure=False, trusted=trusted)
+    assert said.decode().split("\r\n")[1:-1] == [f"250 {line}" for line in lines], reason
+
+
+@pytest.mark.parametrize(
     ("hostname", "reason"),
     [
         ("mx.example.org", "a domain"),

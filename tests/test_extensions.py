@@ -546,7 +546,7 @@ def test_the_public_names_are_these() -> None:
         *("deliver_by", "future_release", "limits", "mt_priority", "tables", "check_offers"),
         *("parameters", "ret", "envid", "submitter", "smtputf8", "requires_tls", "hold", "by", "priority"),
         *("notify", "original_recipient", "rrvs", "server_limits", "ascii_form", "domain_key"),
-        "needs_smtputf8",,
+        *("needs_smtputf8", "Absence", "XClient", "XForward", "XForwardSource"),
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 from smtpstate import (
     CloseReason,
     CommandRefused,
+    Connected,
     Limits,
     Mail,
     Rset,
@@ -15,6 +16,7 @@ from smtpstate import (
     ServerEvent,
     Violation,
 )
+from smtpstate._xclient import XClient
 from smtpstate.policy import MX, STRICT, Deviation, Policy
 from tests.helpers import Seat, codes, in_transaction, ready
 
@@ -53,6 +55,17 @@ def ended_by(seat: Seat) -> Violation | None:
     assert closed is not None
     assert closed.reason is CloseReason.VIOLATION
     return closed.violation
+
+
+TRUSTED = ServerConfig("mx.example.org", offers=frozenset({"XCLIENT"}), limits=Limits(junk=4))
+
+
+def test_xclient_is_an_event_and_its_answer_a_greeting() -> None:
+    seat = Seat(TRUSTED, trusted=True)
+    assert seat.say(b"XCLIENT PORT=1\r\n") == b"220 mx.example.org ESMTP\r\n"
+    assert seat.events[1:] == [XClient(port=1), Connected()]
+    assert codes(seat.say(b"XCLIENT PORT=2\r\nXCLIENT PORT=x\r\nXCLIENT PORT=3\r\nEHLO a\r\n")) == [220, 501, 220, 250]
+    assert codes(seat.say(b"NOOP\r\n")) == [421], "nobody is greeted without end"
 
 
 def test_a_chunk_is_taken_where_a_recipient_was() -> None:

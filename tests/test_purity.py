@@ -36,7 +36,7 @@ MAY = {"tls": {"ssl", "contextlib", "ipaddress", "pathlib"}}  # pathlib for a ty
 
 # A module imports from those on its left, and from none beside it.
 LAYERS = (
-    {"_errors", "_abnf", "_lines", "_dot", "_output"},
+    {"_errors", "_abnf", "_verbs", "_lines", "_dot", "_output"},
     {"_address", "_params", "_chunk", "_keys", "_policy"},
     {"_carried", "_replies", "_capabilities", "_xclient", "policy"},
     {"_commands", "_sasl"},
@@ -100,7 +100,7 @@ def test_a_module_is_not_long(path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["client", "server"])
 def test_the_table_does_not_know_its_seat(word: str) -> None:
-    assert word not in (CORE / "_state.py").read_text().lower()
+    assert word not in (CORE / "_state.py").read_text().lower().replace("xclient", "")  # which is a verb
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)

@@ -28,6 +28,8 @@ from smtpstate._commands import (
     Verb,
     Vrfy,
     Wait,
+    XClient,
+    XForward,
 )
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._params import BodyType
@@ -109,6 +111,8 @@ def parse(line: bytes) -> Command:
         (b"VRFY aSMTPUTF8", Vrfy("aSMTPUTF8"), "one word"),
         (b"HELP", Help(), "section 4.1.1.8"),
         (b"HELP MAIL", Help("MAIL"), "section 4.1.1.8"),
+        (b"xclient addr=192.0.2.1 ", XClient(address="192.0.2.1"), "XCLIENT_README"),
+        (b"XFORWARD  HELO=a+20b", XForward(helo="a b"), "XFORWARD_README"),
     ],
 )
 def test_what_a_line_means(line: bytes, command: Command, reason: str) -> None:
@@ -130,7 +134,11 @@ def test_what_a_line_means(line: bytes, command: Command, reason: str) -> None:
         (b"NOOP\0", Fault.VERB_UNKNOWN, "NUL is part of no verb"),
         (b"\xff\xfe\xfd", Fault.VERB_UNKNOWN, "nor are 8-bit octets"),
         (b"GET / HTTP/1.1", Fault.VERB_UNKNOWN, "another protocol"),
-        (b"XCLIENT NAME=x", Fault.VERB_NOT_IMPLEMENTED, "Postfix"),
+        (b"XCLIENT", Fault.PARAMETER_SYNTAX, "no attribute"),
+        (b"XCLIENT ", Fault.PARAMETER_SYNTAX, "no attribute"),
+        (b"XCLIENT IDENT=x", Fault.PARAMETER_UNKNOWN, "the other one's"),
+        (b"XFORWARD SOURCE=x", Fault.PARAMETER_VALUE, "no source"),
+        (b"XFORWARD HELO=\xc3\xbc", Fault.SYNTAX, "8-bit"),
         (b"etrn x", Fault.VERB_NOT_IMPLEMENTED, "RFC 1985, any case"),
         (b"RESPONSE x", Fault.VERB_UNKNOWN, "nobody spells it out"),
         (b"CHUNK", Fault.VERB_UNKNOWN, "nor this"),
@@ -316,6 +324,8 @@ def test_what_others_define_is_known(verb: str) -> None:
         (Expn("x", smtputf8=True), b"EXPN x SMTPUTF8\r\n", "text and a flag"),
         (Help(), b"HELP\r\n", "none"),
         (Help("x"), b"HELP x\r\n", "text"),
+        (XClient(address="2001:db8::1", name="a"), b"XCLIENT NAME=a ADDR=IPV6:2001:db8::1\r\n", "attributes"),
+        (XForward(helo="\u00fc"), b"XFORWARD HELO=+C3+BC\r\n", "UTF-8 in xtext"),
     ],
 )
 def test_how_a_command_is_spelled_and_read_back(command: Command, octets: bytes, reason: str) -> None:
@@ -339,6 +349,9 @@ def test_what_is_sent_departs_from_the_grammar_in_given_names_alone(row: Deviant
     ("command", "reason"),
     [
         (Ehlo(""), "no argument"),
+        (XClient(), "no attribute"),
+        (XClient(helo="a\r\nQUIT"), "a second command"),
+        (XForward(address="2001:DB8::1"), "an address that is not canonical"),
         (Ehlo("a\r\nQUIT"), "a second command"),
         (Ehlo("[2001:db8::1]"), "section 4.1.3: tolerated when heard, and never said"),
         (Ehlo("a."), "would come back without its dot"),
@@ -550,7 +563,7 @@ def test_silence_is_never_a_yes(verb: Verb, success: int, silence: int, reason: 
 
 def test_nothing_else_is_owed_a_verdict() -> None:
     assert {row.silence is not None for verb, row in COMMANDS.items() if verb in VERDICTS} == {True}
-    unasked = {Verb.STARTTLS, Verb.RSET, Verb.NOOP, Verb.QUIT, Verb.HELP, Verb.BDAT}
+    unasked = {Verb.STARTTLS, Verb.RSET, Verb.NOOP, Verb.QUIT, Verb.HELP, Verb.BDAT, Verb.XCLIENT, Verb.XFORWARD}
     assert set(COMMANDS) - set(VERDICTS) == unasked
 
 
@@ -566,7 +579,7 @@ def test_only_what_carries_a_message_is_waited_for_differently() -> None:
 
 def test_junk_is_what_brings_no_mail_nearer() -> None:
     junk = {verb.name for verb, row in COMMANDS.items() if row.junk}
-    assert junk == {"EHLO", "HELO", "LHLO", "RSET", "NOOP", "VRFY", "EXPN", "HELP"}
+    assert junk == {"EHLO", "HELO", "LHLO", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "XCLIENT", "XFORWARD"}
 
 
 @pytest.mark.parametrize(
@@ -587,6 +600,8 @@ def test_junk_is_what_brings_no_mail_nearer() -> None:
         (Verb.MAIL, Fault.PARAMETER_SYNTAX, 501, "5.5.4"),
         (Verb.MAIL, Fault.PARAMETER_VALUE, 501, "5.5.4"),
         (Verb.RCPT, Fault.PARAMETER_UNKNOWN, 555, "5.5.4"),
+        (Verb.XCLIENT, Fault.PARAMETER_UNKNOWN, 501, "5.5.4"),
+        (Verb.XFORWARD, Fault.PARAMETER_SYNTAX, 501, "5.5.4"),
     ],
 )
 def test_what_a_fault_has_earned(verb: Verb | None, fault: Fault, code: int, enhanced: str) -> None:

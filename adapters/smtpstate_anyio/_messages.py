@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from smtpstate import Limits
+    from smtpstate.extensions import XForward
     from smtpstate.policy import Deviation, Policy
     from smtpstate_anyio._auth import Authenticator, Users
     from smtpstate_anyio._listen import BoundListener, Listener
@@ -123,6 +124,7 @@ class Message:
 
     With `smtputf8` addresses and headers may hold UTF-8: it can go only to where SMTPUTF8 is offered (RFC 6531).
     `deviations` are what the policy flagged of its hello, of its MAIL and of its recipients' RCPT.
+    `forwarded` is what a trusted relay said of where it comes from: for the log, it decides nothing.
     """
 
     id: str
@@ -135,6 +137,7 @@ class Message:
     size: int | None = None
     identity: str | None = None
     deviations: frozenset[Deviation] = frozenset()
+    forwarded: XForward | None = None
     refusals: dict[int, Reply] = field(default_factory=dict[int, Reply])
     smtputf8: bool = False
 
@@ -249,6 +252,7 @@ class _Messages:
             identity=session.identity,
             smtputf8=transaction.mail.smtputf8,
             deviations=_deviations(session.hello, transaction),
+            forwarded=session.forwarded,
         )
         reply = await self.answer(session, message)
         if self.observer is not None:

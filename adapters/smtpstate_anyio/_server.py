@@ -103,7 +103,7 @@ class _Server:
         self.config: Final = ServerConfig(
             hostname, limits, offers=OFFERS.union(offers), mechanisms=mechanisms, policy=policy
         )
-        self.configs: Final[dict[BoundListener, ServerConfig]] = {}
+        self.configs: Final[dict[tuple[BoundListener, frozenset[str]], ServerConfig]] = {}
         self.sessions: Final[set[Session]] = set()
         self.draining: bool = False
         self.finished: Final = Event()
@@ -225,11 +225,13 @@ class _Server:
             if self.observer is not None and session is not None:
                 self.observer.trace(session, line)
 
+        vouched = listener.asked.vouched(peer)  # nothing behind a proxy, where `peer` is not who connected
         connection = ServerConnection(
-            self._config(listener),
+            self._config(listener, vouched),
             clock=current_time,
             peer=peer,
             implicit_tls=listener.tls == "implicit",
+            trusted=bool(vouched),
             trace=trace if traces(self.observer) else None,
         )
         machine: Machine[ServerEvent] = connection
@@ -240,13 +242,14 @@ class _Server:
         session = Session(connection, Driver(machine, stream), listener, exchange)
         return session
 
-    def _config(self, listener: BoundListener) -> ServerConfig:
-        """What is said there; made once for each listener."""
-        config = self.configs.get(listener)
+    def _config(self, listener: BoundListener, vouched: frozenset[str]) -> ServerConfig:
+        """What is said there, to whom may say that much for others; made once for each."""
+        config = self.configs.get((listener, vouched))
         if config is None:
             submission = listener.asked.service == "submission"
-            config = self.configs[listener] = replace(
+            config = self.configs[listener, vouched] = replace(
                 self.config,
+                offers=self.config.offers | vouched,
                 starttls=listener.tls == "starttls",
                 lmtp=listener.asked.service == "lmtp",
                 requires_tls=submission,

@@ -157,6 +157,20 @@ def _command() -> None:
     help="Whom to believe that, ADDRESS or ADDRESS/BITS; may be repeated. Everybody else is cut off.",
 )
 @click.option(
+    "--xclient-from",
+    multiple=True,
+    type=_network,
+    metavar="NETWORK",
+    help="Who may say by XCLIENT which client it speaks for; may be repeated.",
+)
+@click.option(
+    "--xforward-from",
+    multiple=True,
+    type=_network,
+    metavar="NETWORK",
+    help="Who may say by XFORWARD, for the log, where a message comes from; may be repeated.",
+)
+@click.option(
     "--message-size-limit", type=click.IntRange(min=1), default=50 * _MIB, show_default=True, metavar="OCTETS"
 )
 @click.option(
@@ -189,6 +203,8 @@ def _serve(
     no_tls: bool,
     proxy: str | None,
     proxy_from: tuple[IPv4Network | IPv6Network, ...],
+    xclient_from: tuple[IPv4Network | IPv6Network, ...],
+    xforward_from: tuple[IPv4Network | IPv6Network, ...],
     message_size_limit: int,
     policy: str,
     quiet: bool,
@@ -211,6 +227,8 @@ def _serve(
         raise click.UsageError("--accept-any does not go with --domain")
     if (proxy is None) is not (not proxy_from):
         raise click.UsageError("--proxy and --proxy-from go together")
+    if proxy is not None and (xclient_from or xforward_from):
+        raise click.UsageError("--proxy does not go with --xclient-from or --xforward-from")
     return serve(
         ServeOptions(
             listen=listen if listen or listen_tls or submission or lmtp else (_DEFAULT_LISTEN,),
@@ -225,6 +243,8 @@ def _serve(
             certificate=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
             tls=not no_tls,
             proxy=None if proxy is None else ListenerProxy(1 if proxy == "v1" else 2, proxy_from),
+            xclient_from=xclient_from,
+            xforward_from=xforward_from,
             size_limit=message_size_limit,
             policy=_POLICIES[policy],
             quiet=quiet,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from smtpstate.policy import Policy
+    from smtpstate.proxy import Network
     from smtpstate_anyio import ListenerProxy
     from smtpstate_server._deliver import OnMessage
     from smtpstate_server._endpoint import Endpoint
@@ -53,6 +54,8 @@ class ServeOptions:
     certificate: tuple[Path, Path] | None
     tls: bool
     proxy: ListenerProxy | None
+    xclient_from: tuple[Network, ...]
+    xforward_from: tuple[Network, ...]
     size_limit: int
     policy: Policy
     quiet: bool
@@ -67,7 +70,7 @@ def serve(options: ServeOptions) -> int:
     """Serves until SIGTERM or SIGINT; 0 then. Raises Failure when it cannot start."""
     set_up(options.log_level)
     if not options.domains and not options.accept_any:
-        if options.proxy is not None:  # what is loopback to us may be the whole world to the proxy
+        if options.proxy is not None or options.xclient_from:  # what is loopback to us may be the whole world to it
             text = "other hosts can reach a proxy: say --domain NAME for whom to take mail, or --accept-any"
             raise Failure(text, Exit.USAGE)
         for endpoint in options.endpoints:
@@ -125,7 +128,16 @@ def _listeners(options: ServeOptions) -> list[Listener]:
         (options.lmtp, opens, "lmtp"),
     ]
     return [
-        Listener(to.host, to.port, begins, accept_any, options.proxy, service)
+        Listener(
+            to.host,
+            to.port,
+            begins,
+            accept_any,
+            options.proxy,
+            service,
+            xclient_from=options.xclient_from,
+            xforward_from=options.xforward_from,
+        )
         for endpoints, begins, service in rows
         for to in endpoints
     ]

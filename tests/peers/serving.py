@@ -65,16 +65,15 @@ class Stored(NamedTuple):
 class Serving:
     """The process. It is ended by its id, with SIGTERM."""
 
-    def __init__(self, home: Path, certificates: Certificates) -> None:
+    def __init__(self, home: Path, certificates: Certificates, *options: str) -> None:
         self.home = home
         self.certificates = certificates
         self.maildir = home / "mail"
         self.log = home / "log"
         tls = ("--tls-cert", str(certificates.chain), "--tls-key", str(certificates.key))
         listen = ("--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--lmtp", "127.0.0.1:0")
-        command = smtpstate(
-            "serve", *listen, *tls, "--hostname", "mx.example.org", "--deliver", f"maildir:{self.maildir}"
-        )
+        named = ("--hostname", "mx.example.org", "--deliver", f"maildir:{self.maildir}")
+        command = smtpstate("serve", *listen, *tls, *named, *options)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
