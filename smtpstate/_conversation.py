@@ -28,6 +28,7 @@ from smtpstate._output import Output
 from smtpstate._state import HELLOS, Outcome, Phase
 
 if TYPE_CHECKING:
+    from smtpstate._events import TlsInfo
     from smtpstate._replies import Reply
 
 
@@ -37,7 +38,7 @@ class Conversation:
 
     `owed` is what waits for a verdict; `partly_taken` says that a message was taken for a recipient, while others are
     still owed theirs (LMTP). `utf8` says that the last transaction asked for SMTPUTF8. `handshake` says that implicit
-    TLS is due.
+    TLS is due. `mechanisms` are those that AUTH offers now.
     """
 
     def __init__(self, config: ServerConfig, trace: Trace | None, *, handshake: bool) -> None:
@@ -53,6 +54,7 @@ class Conversation:
         self.partly_taken: bool = False
         self.utf8: bool = False
         self.handshake: bool = handshake
+        self.mechanisms: tuple[str, ...] = config.mechanisms_in(None)
         self._trace: Final = trace
         self._errors: int = 0
         self.budgets.expect(Timer.HANDSHAKE if handshake else Timer.COMMAND)
@@ -90,7 +92,8 @@ class Conversation:
 
     def encode(self, verb: Verb, reply: Reply) -> bytes:
         """The octets that answer `verb`. Raises LocalProtocolError for a reply that cannot be sent."""
-        return self.config.encode(verb, reply, secure=self.session.secure, utf8=self._takes_utf8)
+        secure = self.session.secure
+        return self.config.encode(verb, reply, secure=secure, mechanisms=self.mechanisms, utf8=self._takes_utf8)
 
     def encode_here(self, reply: Reply) -> bytes:
         """The octets of a reply that comes of itself: the greeting and a hello have rules for theirs."""
@@ -118,7 +121,7 @@ class Conversation:
             secure = self.session.secure
             self.session.announce(
                 tls=self.config.offers_tls(secure=secure),
-                auth=self.config.offers_auth(secure=secure),
+                auth=bool(self.mechanisms),
                 chunking="CHUNKING" in self.config.offers,
             )
         elif verb is Verb.RSET:
@@ -129,6 +132,13 @@ class Conversation:
             self.budgets.expect(Timer.HANDSHAKE)
         if self.session.phase is Phase.CLOSING:
             self.wind_up(ConnectionClosed(CloseReason.QUIT if verb is Verb.QUIT else CloseReason.CLOSED))
+
+    def secured(self, tls: TlsInfo) -> None:
+        """The handshake is done: a hello is due, and may announce more."""
+        self.handshake = False
+        self.mechanisms = self.config.mechanisms_in(tls)
+        self.session.advance(Verb.TLS, Outcome.OK)
+        self.budgets.expect(Timer.COMMAND)
 
     # What is missing.
 
