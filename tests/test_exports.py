@@ -129,6 +129,7 @@ PROXY: list[str] = [
     "trusted",
 ]
 SASL: list[str] = [
+    "CertificateGiven",
     "Challenge",
     "ChannelBinding",
     "ClientMechanism",
@@ -141,6 +142,7 @@ SASL: list[str] = [
     "MIN_ITERATIONS",
     "PasswordGiven",
     "Respond",
+    "SERVER_MECHANISMS",
     "SaslFault",
     "ScramKeys",
     "ServerMechanism",
