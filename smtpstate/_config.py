@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 from smtpstate._address import parse_domain_or_literal
 from smtpstate._budget import Limits
 from smtpstate._capabilities import Capabilities
+from smtpstate._choice import announced
 from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._params import command_line
@@ -20,6 +21,7 @@ from smtpstate._xclient import XCLIENT_NAMES, XFORWARD_NAMES
 from smtpstate.extensions import BUILT_IN, Extension, check_offers, tables
 
 if TYPE_CHECKING:
+    from smtpstate._events import TlsInfo
     from smtpstate._params import ParameterTable
 
 SHUTTING_DOWN: Final = Reply(421, "Service shutting down", enhanced="4.3.2")
@@ -58,9 +60,9 @@ class ServerConfig:
     `hostname` is a domain or an address literal. `offers` are EHLO keywords, of those in OFFERS, CARRIED and TRUSTED,
     these for trusted peers only; `extensions` are your own, and those of `smtpstate.extensions` that say more than a
     keyword. `starttls` says that STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and `asks_expn` the
-    application answers these. `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper case; they are
-    offered inside TLS only, unless `auth_in_clear`. `requires_tls` and `requires_auth` are for submission: 530 until it
-    is so (RFC 6409 section 4.3). `policy` says what becomes of lines that break the grammar and are understood
+    application answers these. `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper case; see
+    `mechanisms_in()` for where each is offered. `requires_tls` and `requires_auth` are for submission: 530 until it is
+    so (RFC 6409 section 4.3). `policy` says what becomes of lines that break the grammar and are understood
     (`smtpstate.policy`). Raises LocalProtocolError for a name that cannot be said and an offer that would not be kept.
     """
 
@@ -96,9 +98,11 @@ class ServerConfig:
         mail, rcpt, given = tables(self.extensions)
         check_offers(self.offers | given.keys(), self.extensions)
         object.__setattr__(self, "tables", (mail, rcpt))
-        announced = [frozenset(self.capabilities(secure=secure).keywords) for secure in (False, True)]
-        object.__setattr__(self, "_announced", tuple(announced))
-        lines = [command_line(self.limits.command_line, self.tables, keywords) for keywords in announced]
+        keywords = [frozenset(self.capabilities(secure=secure).keywords) for secure in (False, True)]
+        object.__setattr__(self, "_announced", tuple(keywords))
+        may_auth = [bool(self.mechanisms) and (secure or self.auth_in_clear) for secure in (False, True)]
+        with_auth = [self.offered(secure=secure, auth=may_auth[secure]) for secure in (False, True)]
+        lines = [command_line(self.limits.command_line, self.tables, offered) for offered in with_auth]
         object.__setattr__(self, "_command_lines", tuple(lines))
 
     def asks(self, verb: Verb) -> bool:
@@ -123,16 +127,21 @@ class ServerConfig:
         """Whether a hello announces STARTTLS: not where TLS is active already (RFC 3207 section 4.2)."""
         return self.starttls and not secure
 
-    def offers_auth(self, *, secure: bool) -> bool:
-        """Whether a hello announces AUTH: in clear only where that was asked for (RFC 4954 section 4)."""
-        return bool(self.mechanisms) and (secure or self.auth_in_clear)
+    def mechanisms_in(self, tls: TlsInfo | None) -> tuple[str, ...]:
+        """Those that AUTH offers in this TLS session: -PLUS needs a channel binding there, EXTERNAL a certificate.
 
-    def offered(self, *, secure: bool) -> frozenset[str]:
-        """The keywords that a hello announces."""
-        return self._announced[secure]
+        In clear, where it is None, there are none unless `auth_in_clear` (RFC 4954 section 4).
+        """
+        if tls is None:
+            return announced(self.mechanisms, bindings=(), identities=()) if self.auth_in_clear else ()
+        return announced(self.mechanisms, bindings=tls.bindings, identities=tls.identities)
 
-    def capabilities(self, *, secure: bool, trusted: bool = False) -> Capabilities:
-        """What a hello announces."""
+    def offered(self, *, secure: bool, auth: bool = False) -> frozenset[str]:
+        """The keywords that a hello announces; AUTH is one of them where it has mechanisms."""
+        return self._announced[secure] | {"AUTH"} if auth else self._announced[secure]
+
+    def capabilities(self, *, secure: bool, mechanisms: tuple[str, ...] = (), trusted: bool = False) -> Capabilities:
+        """What a hello announces; `mechanisms` are those that AUTH offers there."""
         asked = [BUILT_IN[name] for name in sorted(self.offers & CARRIED)]
         keywords: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(self.offers - CARRIED - TRUSTED.keys()), ())
         keywords |= {one.keyword: one.announced for one in (*asked, *self.extensions) if secure or not one.tls_only}
@@ -140,8 +149,8 @@ class ServerConfig:
             keywords["SIZE"] = (str(self.limits.message),)
         if self.offers_tls(secure=secure):
             keywords["STARTTLS"] = ()
-        if self.offers_auth(secure=secure):
-            keywords["AUTH"] = self.mechanisms
+        if mechanisms:
+            keywords["AUTH"] = mechanisms
         keywords |= {name: TRUSTED[name] for name in sorted(self.offers & TRUSTED.keys()) if trusted}
         return Capabilities(keywords)
 
@@ -149,18 +158,27 @@ class ServerConfig:
     def _protocol(self) -> str:
         return " LMTP" if self.lmtp else " ESMTP"
 
-    def encode(self, verb: Verb, reply: Reply, *, secure: bool, trusted: bool = False, utf8: bool = False) -> bytes:
+    def encode(
+        self,
+        verb: Verb,
+        reply: Reply,
+        *,
+        secure: bool,
+        mechanisms: tuple[str, ...] = (),
+        trusted: bool = False,
+        utf8: bool = False,
+    ) -> bytes:
         """The octets that answer `verb` with `reply`; ASCII, or UTF-8 with `utf8`.
 
-        The greeting and a hello's yes begin with our name; EHLO's goes on with what we offer. Raises
-        LocalProtocolError for a reply that cannot be sent.
+        The greeting and a hello's yes begin with our name; EHLO's goes on with what we offer, see `capabilities()`.
+        Raises LocalProtocolError for a reply that cannot be sent.
         """
         if verb not in _PLAIN_REPLIES:
             return reply.encode(enhanced="ENHANCEDSTATUSCODES" in self.offers, utf8=utf8)
         if reply.code // 100 == 2:
             first = self.hostname + (self._protocol if verb is Verb.CONNECT else "")
             told = verb in HELLOS and verb is not Verb.HELO
-            offers = self.capabilities(secure=secure, trusted=trusted).format() if told else ()
+            offers = self.capabilities(secure=secure, mechanisms=mechanisms, trusted=trusted).format() if told else ()
             reply = Reply(reply.code, " ".join((first, *reply.lines)).rstrip(" "), *offers)
         return reply.encode(enhanced=False)
 

@@ -31,6 +31,7 @@ from smtpstate._state import HELLOS, Outcome, Phase
 from smtpstate._verbs import Verb
 
 if TYPE_CHECKING:
+    from smtpstate._events import TlsInfo
     from smtpstate._xclient import XClient, XForward
 
 
@@ -49,8 +50,8 @@ class Conversation:
 
     `owed` is what waits for a verdict; `partly_taken` says that a message was taken for a recipient, while others are
     still owed theirs (LMTP). `utf8` says that the last transaction asked for SMTPUTF8. `handshake` says that implicit
-    TLS is due. `trusted` says that the peer may speak for others; `xclient` is for whom it does, and `forwarded` what
-    it said of the next message, or of the one under way.
+    TLS is due. `mechanisms` are those that AUTH offers now. `trusted` says that the peer may speak for others;
+    `xclient` is for whom it does, and `forwarded` what it said of the next message, or of the one under way.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Conversation:
         self.xclient: XClient | None = None
         self.forwarded: XForward | None = None
         self._connected: Final = peer
+        self.mechanisms: tuple[str, ...] = config.mechanisms_in(None)
         self._trace: Final = trace
         self._errors: int = 0
         self.budgets.expect(Timer.HANDSHAKE if handshake else Timer.COMMAND)
@@ -141,8 +143,14 @@ class Conversation:
 
     def encode(self, verb: Verb, reply: Reply) -> bytes:
         """The octets that answer `verb`. Raises LocalProtocolError for a reply that cannot be sent."""
-        session = self.session
-        return self.config.encode(verb, reply, secure=session.secure, trusted=self.trusted, utf8=self._takes_utf8)
+        return self.config.encode(
+            verb,
+            reply,
+            secure=self.session.secure,
+            mechanisms=self.mechanisms,
+            trusted=self.trusted,
+            utf8=self._takes_utf8,
+        )
 
     def encode_here(self, reply: Reply) -> bytes:
         """The octets of a reply that comes of itself: the greeting and a hello have rules for theirs."""
@@ -174,7 +182,7 @@ class Conversation:
             secure = self.session.secure
             self.session.announce(
                 tls=self.config.offers_tls(secure=secure),
-                auth=self.config.offers_auth(secure=secure),
+                auth=bool(self.mechanisms),
                 chunking="CHUNKING" in self.config.offers,
                 xclient=self._offers("XCLIENT"),
                 xforward=self._offers("XFORWARD"),
@@ -191,6 +199,13 @@ class Conversation:
     def _offers(self, keyword: str) -> bool:
         """Whether the peer is offered what is for those that are trusted."""
         return self.trusted and keyword in self.config.offers
+
+    def secured(self, tls: TlsInfo) -> None:
+        """The handshake is done: a hello is due, and may announce more."""
+        self.handshake, self.forwarded = False, None
+        self.mechanisms = self.config.mechanisms_in(tls)
+        self.session.advance(Verb.TLS, Outcome.OK)
+        self.budgets.expect(Timer.COMMAND)
 
     # What is missing.
 

@@ -35,6 +35,7 @@ from smtpstate._errors import Fault
 
 if TYPE_CHECKING:
     from smtpstate._capabilities import Capabilities
+    from smtpstate._keys import ChannelBinding
     from smtpstate._policy import Deviation
     from smtpstate._replies import Reply
 
@@ -149,7 +150,11 @@ class Peer:
 @final
 @dataclass(frozen=True, slots=True)
 class TlsInfo:
-    """What the handshake agreed on. `peer_certificate` is DER; `verified` says that its chain and name were checked."""
+    """What the handshake agreed on. `peer_certificate` is DER; `verified` says that its chain and name were checked.
+
+    `bindings` can tie AUTH to this session, the best first (RFC 5056). `identities` is for a server: the names in the
+    client's certificate, if that was verified; EXTERNAL goes by them (RFC 4422 appendix A).
+    """
 
     version: str
     cipher: str
@@ -157,6 +162,8 @@ class TlsInfo:
     alpn: str | None = None
     peer_certificate: bytes | None = field(default=None, repr=False)
     verified: bool = False
+    bindings: tuple[ChannelBinding, ...] = field(default=(), repr=False)
+    identities: tuple[str, ...] = ()
 
 
 @final

@@ -49,8 +49,8 @@ class Hearing:
         admitted = refuse_long(line, talk.lines.dropped, limit) or admit(
             line.data,
             talk.session,
-            config.offered(secure=talk.session.secure),
-            config.mechanisms,
+            config.offered(secure=talk.session.secure, auth=bool(talk.mechanisms)),
+            talk.mechanisms,
             config.tables,
             utf8=talk.transaction is not None and talk.transaction.mail.smtputf8,
             policy=config.policy,

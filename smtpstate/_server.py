@@ -202,11 +202,8 @@ class ServerConnection:
     def tls_established(self, info: TlsInfo) -> None:
         """The handshake is done; for those who bring their own TLS. Raises LocalProtocolError if none was due."""
         self._need_handshake()
-        self._talk.handshake = False
-        self._talk.session.advance(Verb.TLS, Outcome.OK)
+        self._talk.secured(info)
         self.tls, self.hello, self.identity = info, None, None
-        self._talk.forwarded = None
-        self._talk.budgets.expect(Timer.COMMAND)
 
     def tls_failed(self) -> None:
         """The handshake failed: nothing but closing is left (RFC 3207 section 4.1)."""

@@ -2,10 +2,11 @@
 
 A client chooses a mechanism with `choose` and gives it to `smtpstate.delivery.authenticate`. A server makes one for
 each `Auth` with `server_mechanism`, and takes its steps: a `Challenge` goes out by `ServerConnection.challenge`, the
-questions `PasswordGiven`, `KeysNeeded` and `TokenGiven` are answered by `answer`, `Success` is told to `authenticated`,
-and a `Failure` has its reply. Every name, one line each.
+questions `PasswordGiven`, `KeysNeeded`, `TokenGiven` and `CertificateGiven` are answered by `answer`, `Success` is told
+to `authenticated`, and a `Failure` has its reply. Every name, one line each.
 """
 
+from smtpstate._choice import SERVER_MECHANISMS as SERVER_MECHANISMS
 from smtpstate._choice import choose as choose
 from smtpstate._choice import server_mechanism as server_mechanism
 from smtpstate._keys import MIN_ITERATIONS as MIN_ITERATIONS
@@ -17,6 +18,7 @@ from smtpstate._keys import password_work as password_work
 from smtpstate._keys import unknown_keys as unknown_keys
 from smtpstate._questions import challenge_of as challenge_of
 from smtpstate._sasl import MAX_NAME as MAX_NAME
+from smtpstate._sasl import CertificateGiven as CertificateGiven
 from smtpstate._sasl import Challenge as Challenge
 from smtpstate._sasl import ClientMechanism as ClientMechanism
 from smtpstate._sasl import ClientStep as ClientStep

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from smtpstate import LocalProtocolError, Reply, ServerConfig, Transaction
+from smtpstate import LocalProtocolError, Reply, ServerConfig, TlsInfo, Transaction
 from smtpstate._budget import Limits
 from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._config import (
@@ -22,10 +24,14 @@ from smtpstate._config import (
     TOO_MUCH_JUNK,
     UNKNOWN_MECHANISM,
 )
+from smtpstate._keys import ChannelBinding
 from smtpstate._state import HELLOS
 from smtpstate.extensions import Extension, Parameter, deliver_by, flag
 
 NAME = "mx.example.org"
+TLS = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384")
+BINDING = ChannelBinding("tls-server-end-point", bytes(32))
+MANY = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "EXTERNAL", "PLAIN")
 CONFIG = ServerConfig(NAME, Limits(message=1000), starttls=True)
 
 
@@ -206,8 +212,25 @@ def test_where_auth_is_announced(
     mechanisms: tuple[str, ...], in_clear: bool, secure: bool, words: tuple[str, ...] | None, reason: str
 ) -> None:
     config = ServerConfig(NAME, mechanisms=mechanisms, auth_in_clear=in_clear)
-    assert config.offers_auth(secure=secure) is (words is not None), reason
-    assert config.capabilities(secure=secure).keywords.get("AUTH") == words, reason
+    mechanisms = config.mechanisms_in(TLS if secure else None)
+    assert config.capabilities(secure=secure, mechanisms=mechanisms).keywords.get("AUTH") == words, reason
+    assert ("AUTH" in config.offered(secure=secure, auth=bool(mechanisms))) is (words is not None), reason
+    octets = config.encode(Verb.EHLO, Reply(250), secure=secure, mechanisms=mechanisms)
+    assert (b"AUTH " in octets) is (words is not None), reason
+
+
+@pytest.mark.parametrize(
+    ("tls", "mechanisms", "reason"),
+    [
+        (None, ("SCRAM-SHA-256", "PLAIN"), "in clear there is neither a channel nor a certificate"),
+        (TLS, ("SCRAM-SHA-256", "PLAIN"), "nothing to bind to, and nobody named"),
+        (replace(TLS, bindings=(BINDING,)), ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN"), "RFC 5802 section 6"),
+        (replace(TLS, identities=("joe",)), ("SCRAM-SHA-256", "EXTERNAL", "PLAIN"), "RFC 4422 appendix A"),
+        (replace(TLS, bindings=(BINDING,), identities=("joe",)), MANY, "both"),
+    ],
+)
+def test_what_this_session_can_do_is_offered(tls: TlsInfo | None, mechanisms: tuple[str, ...], reason: str) -> None:
+    assert ServerConfig(NAME, mechanisms=MANY, auth_in_clear=True).mechanisms_in(tls) == mechanisms, reason
 
 
 @pytest.mark.parametrize("mechanism", ["", "plain", "PLAIN LOGIN", "X" * 21, "X\r\n", "X.Y"])

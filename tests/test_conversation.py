@@ -19,6 +19,7 @@ from smtpstate._events import (
     Peer,
     ResetCause,
     Timer,
+    TlsInfo,
     TraceLine,
     TransactionReset,
     Violation,
@@ -75,7 +76,10 @@ def test_the_last_reply_winds_it_up(verb: Verb, reason: CloseReason) -> None:
 @pytest.mark.parametrize("secure", [False, True])
 def test_what_a_hello_announces_is_known_to_the_session(verb: Verb, secure: bool) -> None:
     conversation, _ = talk(config=ServerConfig("mx.example.org", starttls=True, mechanisms=("PLAIN",)))
-    conversation.session.secure = secure
+    if secure:
+        conversation.answer(Verb.EHLO, Reply(250))
+        conversation.answer(Verb.STARTTLS, Reply(220))
+        conversation.secured(TlsInfo("TLSv1.3", "x"))
     conversation.answer(verb, Reply(250))
     session, ehlo = conversation.session, verb is Verb.EHLO
     assert (session.offers_tls, session.offers_auth, session.offers_chunking) == (

@@ -134,6 +134,7 @@ PROXY: list[str] = [
     "trusted",
 ]
 SASL: list[str] = [
+    "CertificateGiven",
     "Challenge",
     "ChannelBinding",
     "ClientMechanism",
@@ -146,6 +147,7 @@ SASL: list[str] = [
     "MIN_ITERATIONS",
     "PasswordGiven",
     "Respond",
+    "SERVER_MECHANISMS",
     "SaslFault",
     "ScramKeys",
     "ServerMechanism",

@@ -163,19 +163,31 @@ class Client:
         """How the session ended, once it has."""
         return self.connection.closed
 
-    async def authenticate(self, credentials: Credentials, *, among: Collection[str] | None = None) -> None:
+    async def authenticate(
+        self, credentials: Credentials, *, among: Collection[str] | None = None, channel_binding: bool = False
+    ) -> None:
         """AUTH, with the strongest mechanism that the server offers; of those in `among`, if given.
 
-        Outside TLS nothing is shown that a listener could use. Raises AuthUnavailable; AuthenticationFailed, after
-        which the session is as before; ConnectionBroken.
+        Outside TLS nothing is shown that a listener could use. With `channel_binding`, SCRAM proves to both sides that
+        nobody sits between their TLS sessions: by its -PLUS where the server offers that, and else by saying that it
+        could, which a server whose offer was tampered with refuses. Under TLS 1.3 the server must know
+        tls-server-end-point, the one binding that Python's ssl has there; not each that offers -PLUS does.
+
+        Raises AuthUnavailable; AuthenticationFailed, after which the session is as before; ConnectionBroken.
         """
         with self._guard:
             closed = self.connection.closed
             if closed is not None:
                 raise ConnectionBroken(closed)
             offered = self.capabilities.keywords.get("AUTH", ())
+            tls = self.tls
             mechanism = choose(
-                offered, credentials, nonce=secrets.token_urlsafe(18), secure=self.tls is not None, among=among
+                offered,
+                credentials,
+                nonce=secrets.token_urlsafe(18),
+                secure=tls is not None,
+                bindings=tls.bindings if channel_binding and tls is not None else (),
+                among=among,
             )
             if mechanism is None:
                 what = f"it offers {', '.join(offered)}" if offered else "it offers none"

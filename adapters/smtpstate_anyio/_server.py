@@ -236,7 +236,8 @@ class _Server:
         )
         machine: Machine[ServerEvent] = connection
         if self.tls is not None and listener.tls != "plain":
-            machine = tls_layer.secure(connection, self.tls)
+            certificate = None if self.authenticator is None else self.authenticator.certificate
+            machine = tls_layer.secure(connection, self.tls, certificate=certificate)
         machine.receive_data(early)
         exchange = None if self.authenticator is None else self.authenticator.exchange()
         session = Session(connection, Driver(machine, stream), listener, exchange)

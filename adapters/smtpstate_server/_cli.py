@@ -145,6 +145,17 @@ def _command() -> None:
 @click.option("--tls-key", type=_FILE, metavar="FILE", help="PEM, without a passphrase.")
 @click.option("--no-tls", is_flag=True, help="Do not offer STARTTLS.")
 @click.option(
+    "--client-ca",
+    type=_FILE,
+    metavar="FILE",
+    help="PEM; whom these authorities have given a certificate gets in with it (EXTERNAL), as the user that it names.",
+)
+@click.option(
+    "--channel-binding",
+    is_flag=True,
+    help="Offer SCRAM-SHA-256-PLUS under TLS 1.3, too, with tls-server-end-point.",
+)
+@click.option(
     "--proxy",
     type=click.Choice(["v1", "v2"]),
     help="Every connection begins with a PROXY header of this version, which says who the client is.",
@@ -201,6 +212,8 @@ def _serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     no_tls: bool,
+    client_ca: Path | None,
+    channel_binding: bool,
     proxy: str | None,
     proxy_from: tuple[IPv4Network | IPv6Network, ...],
     xclient_from: tuple[IPv4Network | IPv6Network, ...],
@@ -219,6 +232,10 @@ def _serve(
         raise click.UsageError("--no-tls does not go with --listen-tls")
     if no_tls and users is not None:
         raise click.UsageError("--no-tls does not go with --users: AUTH is for TLS")
+    if client_ca is not None and users is None:
+        raise click.UsageError("--client-ca needs --users")
+    if channel_binding and users is None:
+        raise click.UsageError("--channel-binding needs --users")
     if submission and users is None:
         raise click.UsageError("--submission needs --users")
     if any(endpoint.port == 25 for endpoint in lmtp):
@@ -241,6 +258,8 @@ def _serve(
             accept_any=accept_any,
             deliver=deliver,
             certificate=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
+            client_ca=client_ca,
+            channel_binding=channel_binding,
             tls=not no_tls,
             proxy=None if proxy is None else ListenerProxy(1 if proxy == "v1" else 2, proxy_from),
             xclient_from=xclient_from,
@@ -280,6 +299,11 @@ def _serve(
 @click.option("--user", metavar="NAME", help="Authenticate as this user; needs --password-file.")
 @click.option("--password-file", type=_FILE, metavar="FILE", help="Its first line is the password.")
 @click.option("--auth", metavar="MECHANISM", help="With this and nothing else. [default: the best that is offered]")
+@click.option(
+    "--channel-binding",
+    is_flag=True,
+    help="Log in by SCRAM-SHA-256-PLUS where that is offered; --auth with a -PLUS implies it.",
+)
 @click.option("--lmtp", is_flag=True, help="Speak LMTP.")
 @click.option("--bdat", is_flag=True, help="Send the message by BDAT where the server takes that.")
 @click.option("--dsn", type=_notify, metavar="WHEN", help="Ask for reports: success,failure,delay, or never.")
@@ -298,6 +322,7 @@ def _send(
     user: str | None,
     password_file: Path | None,
     auth: str | None,
+    channel_binding: bool,
     lmtp: bool,
     bdat: bool,
     dsn: Notify | None,
@@ -316,6 +341,12 @@ def _send(
         raise click.UsageError("--user and --password-file go together")
     if auth is not None and user is None:
         raise click.UsageError("--auth needs --user")
+    if channel_binding and user is None:
+        raise click.UsageError("--channel-binding needs --user")
+    login = None
+    if user is not None and password_file is not None:
+        binds = channel_binding or (auth is not None and auth.upper().endswith("-PLUS"))
+        login = Login(user, password_file, auth, binds)
     return send(
         SendOptions(
             server=server,
@@ -326,7 +357,7 @@ def _send(
             timeout=timeout,
             hostname=hostname,
             file=None if file == "-" else Path(file),
-            login=None if user is None or password_file is None else Login(user, password_file, auth),
+            login=login,
             lmtp=lmtp,
             chunked=bdat,
             dsn=Dsn(dsn, None if dsn_return is None else _RETURNS[dsn_return], dsn_id),

@@ -46,11 +46,12 @@ _LARGE: Final = 1024 * 1024  # octets from which a progress bar is worth its lin
 @final
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who to be, and where the password is; `mechanism` None is the best that there is."""
+    """Who to be, and where the password is; `mechanism` None is the best that there is; with `binds`, -PLUS."""
 
     name: str
     password_file: Path
     mechanism: str | None
+    binds: bool
 
     @property
     def credentials(self) -> Credentials:
@@ -163,9 +164,10 @@ async def _send(
             timeout=options.timeout,
             lmtp=options.lmtp,
         ) as client:
-            if credentials is not None:
-                mechanism = None if options.login is None else options.login.mechanism
-                await client.authenticate(credentials, among=None if mechanism is None else (mechanism,))
+            if credentials is not None and options.login is not None:
+                mechanism, binds = options.login.mechanism, options.login.binds
+                among = None if mechanism is None else (mechanism,)
+                await client.authenticate(credentials, among=among, channel_binding=binds)
             dsn = options.dsn
             if dsn != Dsn() and "DSN" not in client.capabilities:
                 sys.stderr.write(f"smtpstate: {_NO_DSN}\n")
