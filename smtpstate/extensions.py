@@ -31,6 +31,10 @@ from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, Parameters, ParameterTable
 from smtpstate._params import Parameter as Parameter
 from smtpstate._params import flag as flag
+from smtpstate._xclient import Absence as Absence
+from smtpstate._xclient import XClient as XClient
+from smtpstate._xclient import XForward as XForward
+from smtpstate._xclient import XForwardSource as XForwardSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
