@@ -1,4 +1,4 @@
-"""Writes what the documentation takes from the code: the states' diagram, and the table of near-terminators.
+"""Writes what the documentation takes from the code: the states' diagram, and the tables of what is nearly right.
 
 python docs/diagrams.py            write them into the pages that show them
 python docs/diagrams.py --check    say what is stale, exit 1
@@ -6,6 +6,7 @@ python docs/diagrams.py --check    say what is stale, exit 1
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from smtpstate._commands import Verb  # noqa: E402
 from smtpstate._state import TRANSITIONS, Outcome, Phase  # noqa: E402
+from tests.deviations import DEVIANTS  # noqa: E402
 from tests.near_terminators import NEAR_TERMINATORS  # noqa: E402
 
 if TYPE_CHECKING:
@@ -54,6 +56,20 @@ def near_terminators() -> str:
     return "\n".join(lines) + "\n"
 
 
+def deviations() -> str:
+    """The table: each deviation with a line that has it, where it is forbidden, what is done, and who sends it."""
+    lines = [
+        "| deviation | for instance | breaks | `mx` | `strict` | who sends it |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in DEVIANTS:
+        wire = row.wire.removesuffix(b"\r\n").decode("ascii")
+        shown = re.sub(r"\s$", lambda end: f"<{OCTETS[ord(end[0])]}>", re.sub(r"x{9,}", "x...x", wire))
+        treatments = f"{row.mx.name.lower()} | {row.strict.name.lower()}"
+        lines.append(f"| {row.deviation.name} | `{shown}` | {row.deviation.value} | {treatments} | {row.senders} |")
+    return "\n".join(lines) + "\n"
+
+
 def spelled(octets: bytes) -> str:
     """Octets as RFCs spell them: `<CR><LF>`, and in hexadecimal what has neither a name nor a shape."""
     return "".join(
@@ -66,6 +82,7 @@ PAGES: Final[dict[Path, tuple[str, Callable[[], str]]]] = {
     ROOT / "README.md": ("states", mermaid),
     ROOT / "docs" / "states.md": ("states", mermaid),
     ROOT / "docs" / "near-terminators.md": ("near-terminators", near_terminators),
+    ROOT / "docs" / "deviations.md": ("deviations", deviations),
 }
 
 

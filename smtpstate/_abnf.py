@@ -92,8 +92,9 @@ IPV6_ADDRESS_LITERAL: Final = rf"(?ai:IPv6:){IPV6_ADDR}"
 #                   ; Standards-Track RFC and registered with IANA
 #
 # Stricter than the production, which matches "IPv6" too and so would take any malformed IPv6 literal as a general one.
-# No other tag is known to us; that one is registered cannot be checked, so any is taken.
-STANDARDIZED_TAG: Final = rf"(?!(?ai:IPv6:)){LDH_STR}"
+# Nor may all of it be hexadecimal digits: that is an IPv6 address without its tag, and Postfix refuses it, too. That
+# any other tag is registered cannot be checked, so any is taken.
+STANDARDIZED_TAG: Final = rf"(?!(?ai:IPv6:)|[0-9A-Fa-f]+:){LDH_STR}"
 
 # dcontent       = %d33-90 / ; Printable US-ASCII
 #                %d94-126 ; excl. "[", "\", "]"
@@ -107,6 +108,10 @@ GENERAL_ADDRESS_LITERAL: Final = rf"{STANDARDIZED_TAG}:{DCONTENT}+"
 #                  General-address-literal ) "]"
 #                  ; See Section 4.1.3
 ADDRESS_LITERAL: Final = rf"\[(?:{IPV4_ADDRESS_LITERAL}|{IPV6_ADDRESS_LITERAL}|{GENERAL_ADDRESS_LITERAL})\]"
+
+# Not a production. Some mail clients on IPv6 forget the tag, and say [2001:db8::1] or [fe80::1%eth0] in EHLO and HELO,
+# where it is only logged, so it is taken there, whatever it is. Never in a mailbox.
+HELLO_UNTAGGED: Final = rf"\[[0-9A-Fa-f]*:{DCONTENT}+\]"
 
 # atext          = ALPHA / DIGIT /    ; Printable US-ASCII
 #                  "!" / "#" /        ;  characters not including

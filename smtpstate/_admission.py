@@ -19,11 +19,13 @@ from smtpstate._commands import (
 from smtpstate._config import AUTH_LINE_TOO_LONG, LINE_TOO_LONG, UNKNOWN_MECHANISM
 from smtpstate._errors import Fault, GrammarError
 from smtpstate._events import FAULT_VIOLATIONS, CommandRefused, Violation
+from smtpstate._lines import LineEnding
 from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, ParameterTable, check_parameters
+from smtpstate._policy import MX, Deviation, Notes, Policy
 from smtpstate._syntax import fault_reply, find_verb, may_be_international, parse_command, parse_response
 
 # Only for lines that have been parsed.
-_CHUNK_SIZE: Final = re.compile(rb"BDAT +([0-9]+)", re.IGNORECASE)
+_CHUNK_SIZE: Final = re.compile(rb"BDAT[ \t]+([0-9]+)", re.IGNORECASE)
 
 # AUTH and its mechanism, where there is one, and then something.
 _SECRET: Final = re.compile(
@@ -80,25 +82,31 @@ def admit(
     tables: tuple[ParameterTable, ParameterTable] = (MAIL_PARAMETERS, RCPT_PARAMETERS),
     *,
     utf8: bool = False,
+    policy: Policy = MX,
+    ending: LineEnding = LineEnding.CRLF,
 ) -> Command | CommandRefused:
     """The command in `line`, which lacks its ending; or why it is none that may come now, and the reply to say so.
 
     Order comes before syntax: a verb out of sequence is 503 whatever follows it. `offered` are EHLO keywords and
     `mechanisms` those of AUTH; `tables` have the parameters of MAIL and of RCPT; `utf8` says that the open transaction
-    asked for SMTPUTF8. Never raises. RFC 5321 sections 4.1.4 and 4.2.4.
+    asked for SMTPUTF8. `policy` says what becomes of a deviation, `ending` how the line ended. Never raises. RFC 5321
+    sections 4.1.4 and 4.2.4.
     """
     verb: Verb | None = None
+    notes = Notes(policy)
     try:
         verb = find_verb(line)
         if verb is Verb.BDAT:
-            parse_command(verb, line)  # out of order or not, its octets follow: how many has to be known
+            parse_command(verb, line, notes)  # out of order or not, its octets follow: how many has to be known
         refusal = session.check(verb)
         if refusal is not None:
             # A verb that is known but switched off is no disorder.
             violation = Violation.NOT_IMPLEMENTED if refusal.code == 502 else Violation.OUT_OF_SEQUENCE
             return CommandRefused(masked(line), violation, refusal)
+        if ending is LineEnding.LF:
+            notes.add(Deviation.BARE_LF)
         offered = offered if session.esmtp else ()
-        command = parse_command(verb, line, utf8="SMTPUTF8" in offered)
+        command = parse_command(verb, line, notes, utf8="SMTPUTF8" in offered)
         if isinstance(command, Mail):
             check_parameters(command.parameters, tables[0], offered)
         elif isinstance(command, Rcpt):
@@ -112,5 +120,5 @@ def admit(
     except GrammarError as error:
         # Whatever is wrong with a BDAT, its size cannot be relied on.
         fault = Fault.CHUNK_SIZE if verb is Verb.BDAT else error.fault
-        return CommandRefused(masked(line), FAULT_VIOLATIONS[fault], fault_reply(verb, fault))
+        return CommandRefused(masked(line), FAULT_VIOLATIONS[fault], fault_reply(verb, fault), notes.rejected)
     return command

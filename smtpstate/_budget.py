@@ -20,7 +20,7 @@ class Limits:
     """Everything that a peer may spend. Octets include line endings; seconds are real ones."""
 
     # octets
-    command_line: int = 2048  # RFC 5321 section 4.5.3.1.4 asks for 512 plus what extensions add; 2048 is common use
+    command_line: int = 2048  # common use; never less than 512 plus what is offered adds, RFC 5321 section 4.5.3.1.4
     auth_line: int = 12_288  # a line of an AUTH exchange; RFC 4954 section 4
     reply_line: int = 4096  # section 4.5.3.1.5 says 512; some peers send more, and it costs nothing
     reply: int = 65_536  # all lines of one reply

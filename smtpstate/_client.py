@@ -7,7 +7,7 @@ from typing import Final, final
 
 from smtpstate._budget import Clock, Limits, TimerTable
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
-from smtpstate._commands import Auth, Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Rset, StartTls, Verb
+from smtpstate._commands import Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Rset, Verb
 from smtpstate._dot import DotEncoder
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._events import (
@@ -29,8 +29,10 @@ from smtpstate._lines import LineReader
 from smtpstate._output import Output
 from smtpstate._questions import (
     EXCHANGE,
+    OFFERED,
     Question,
     advance,
+    announce,
     ends_group,
     ends_message,
     hoped,
@@ -74,7 +76,7 @@ class ClientConnection:
         self._clock: Final = clock
         self._limits: Final = limits if limits is not None else Limits()
         self.lmtp: Final = lmtp
-        self._tables: Final = tables(extensions)[:2]
+        self.tables: Final = tables(extensions)
         self._session: Final = Session(lmtp=lmtp)  # moves on replies only
         self._assumed: Session = Session(lmtp=lmtp)  # as if all that is outstanding succeeds
         self._lines: Final = LineReader()
@@ -112,6 +114,7 @@ class ClientConnection:
 
     @property
     def phase(self) -> Phase:
+        """Where in the table the session is."""
         return self._session.phase
 
     @property
@@ -184,8 +187,7 @@ class ClientConnection:
         if self._session.phase is Phase.CONNECT:
             self._expect_reply()
         else:
-            self.capabilities = NO_CAPABILITIES
-            self._events.append(CapabilitiesChanged(NO_CAPABILITIES))
+            self._take_offers(NO_CAPABILITIES)
             self._timers.stop(self._request)
 
     def tls_failed(self) -> None:
@@ -256,16 +258,16 @@ class ClientConnection:
     def check(self, command: Command, *, utf8: bool = False) -> bytes:
         """The line that `send` would write, or would after MAIL with SMTPUTF8. Raises LocalProtocolError as it does."""
         # A hello replaces what an older one offered (RFC 5321 section 4.1.4), so while one is due nothing is certain.
-        offered = NO_CAPABILITIES if self._hellos else self.capabilities
-        require_offered(command, offered, self._tables)
-        return line_of(command, self._limits, offered=offered.smtputf8, asked=utf8 or self._asked_utf8)
+        offered, tables = NO_CAPABILITIES if self._hellos else self.capabilities, self.tables[:2]
+        require_offered(command, offered, tables)
+        return line_of(command, self._limits, offered, tables, asked=utf8 or self._asked_utf8)
 
     def _check_order(self, command: Command) -> None:
         if self._chunk_left:
             raise LocalProtocolError(f"{self._chunk_left} octets are missing of the chunk that was announced")
         if any(question.verb in EXCHANGE for question in (*self._asked, *self._queued)):
             raise LocalProtocolError("AUTH is not answered: what comes next may be a response, or a command")
-        if isinstance(command, StartTls | Auth | Bdat) and self._hellos:
+        if command.verb in OFFERED and self._hellos:
             raise LocalProtocolError(
                 f"what is offered is not known before the hello is answered, {command.verb.name} least of all"
             )
@@ -402,17 +404,15 @@ class ClientConnection:
     def _succeeded(self, question: Question, reply: Reply) -> None:
         match question:
             case Ehlo() | Helo() | Lhlo():
-                lines = () if isinstance(question, Helo) else reply.lines[1:]
-                offered = self.capabilities = Capabilities.parse(lines)
-                for session in (self._session, self._assumed):
-                    session.announce(tls=offered.starttls, auth="AUTH" in offered, chunking=offered.chunking)
-                self._events.append(CapabilitiesChanged(self.capabilities))
+                self._take_offers(Capabilities.parse(() if isinstance(question, Helo) else reply.lines[1:]))
             case Mail():
                 self._accepted = 0
             case Rcpt():
                 self._accepted += 1
             case _ if question.verb is Verb.DATA:
                 self._encoder = DotEncoder()
+            case _ if question.verb is Verb.XCLIENT:
+                self._take_offers(NO_CAPABILITIES)
             case _ if question.verb is Verb.QUIT:
                 self._end(ConnectionClosed(CloseReason.QUIT))
             case _ if question.verb is Verb.STARTTLS and len(self._lines):
@@ -421,6 +421,12 @@ class ClientConnection:
                 self._expect(Timer.HANDSHAKE, self._limits.handshake_seconds)
             case _:
                 pass
+
+    def _take_offers(self, offered: Capabilities) -> None:
+        self.capabilities = offered
+        for session in (self._session, self._assumed):
+            announce(session, offered)
+        self._events.append(CapabilitiesChanged(offered))
 
     def _send_lone_dot(self) -> None:
         """RFC 2920 section 3.1: the server said 354 though no recipient stands; an empty message ends it."""
@@ -442,7 +448,8 @@ class ClientConnection:
     def _write_queued(self) -> None:
         while self._queued and self._may_write():
             command = self._queued.popleft()
-            self._out.put(line_of(command, self._limits, offered=True, asked=True))  # `send` saw whether it may be sent
+            # `send` saw whether it may be sent.
+            self._out.put(line_of(command, self._limits, self.capabilities, self.tables[:2], asked=True))
             self._ask(command)
 
     def _assume(self) -> None:

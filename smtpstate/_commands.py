@@ -1,43 +1,25 @@
 """The command vocabulary: one dataclass for each verb.
 
 A command is the same object on both sides of the wire: the one that sends it makes it, the other gets it as an
-event. `raw` is what the receiver saw, without the line ending, and takes no part in comparisons.
+event. `raw` is what the receiver saw, without the line ending, and `deviations` says how that departs from the grammar,
+as far as the policy flags it; neither takes part in comparisons.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
-from typing import ClassVar, Final, TypeAlias, final
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, final
 
 from smtpstate._address import ForwardPath, Mailbox, ReversePath
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._params import BodyType, Parameters
+from smtpstate._verbs import Verb as Verb
+from smtpstate._xclient import XClient as XClient
+from smtpstate._xclient import XForward as XForward
 
-
-class Verb(IntEnum):
-    """The verbs, and three things that are answered although nobody spells them out."""
-
-    CONNECT = 0  # the connection itself; the greeting answers it
-    TLS = 1  # the TLS handshake
-    END = 2  # the end of a message; the reply after the lone dot answers it
-    EHLO = 3
-    HELO = 4
-    STARTTLS = 5
-    MAIL = 6
-    RCPT = 7
-    DATA = 8
-    RSET = 9
-    NOOP = 10
-    QUIT = 11
-    VRFY = 12
-    EXPN = 13
-    HELP = 14
-    LHLO = 15
-    AUTH = 16
-    RESPONSE = 17  # a line of the exchange that AUTH began
-    BDAT = 18
-    CHUNK = 19  # the end of a chunk that is not the last
+if TYPE_CHECKING:
+    from smtpstate._policy import Deviation
 
 
 class Wait(Enum):
@@ -50,6 +32,7 @@ class Wait(Enum):
 
 
 _raw: Final = b""
+_none: Final[frozenset[Deviation]] = frozenset()
 
 
 @final
@@ -60,6 +43,7 @@ class Ehlo:
     verb: ClassVar[Verb] = Verb.EHLO
     domain: str
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -70,6 +54,7 @@ class Helo:
     verb: ClassVar[Verb] = Verb.HELO
     domain: str
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -80,6 +65,7 @@ class Lhlo:
     verb: ClassVar[Verb] = Verb.LHLO
     domain: str
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -94,6 +80,7 @@ class Auth:
     mechanism: str
     initial_response: bytes | None = field(default=None, repr=False)
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -122,6 +109,7 @@ class Bdat:
     size: int
     last: bool = False
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -131,6 +119,7 @@ class StartTls:
 
     verb: ClassVar[Verb] = Verb.STARTTLS
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 def _mailbox(address: str) -> Mailbox:
@@ -149,19 +138,20 @@ class Mail:
     reverse_path: ReversePath
     parameters: Parameters = ()
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
     @staticmethod
-    def of(address: str, *, size: int | None = None, body: BodyType | None = None) -> Mail:
-        """MAIL for `address`, "" being the null reverse-path.
+    def of(address: str, *, size: int | None = None, body: BodyType | None = None, parameters: Parameters = ()) -> Mail:
+        """MAIL for `address`, "" being the null reverse-path; `parameters` are those beside SIZE and BODY.
 
         Raises LocalProtocolError when the address is not one that RFC 5321 section 4.1.2 or RFC 6531 section 3.3 knows.
         """
-        parameters: list[tuple[str, str | None]] = []
+        first: list[tuple[str, str | None]] = []
         if size is not None:
-            parameters.append(("SIZE", str(size)))
+            first.append(("SIZE", str(size)))
         if body is not None:
-            parameters.append(("BODY", body.value))
-        return Mail(ReversePath(_mailbox(address) if address else None), tuple(parameters))
+            first.append(("BODY", body.value))
+        return Mail(ReversePath(_mailbox(address) if address else None), (*first, *parameters))
 
     @property
     def size(self) -> int | None:
@@ -190,13 +180,14 @@ class Rcpt:
     recipient: ForwardPath
     parameters: Parameters = ()
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
     @staticmethod
-    def of(address: str) -> Rcpt:
+    def of(address: str, *, parameters: Parameters = ()) -> Rcpt:
         """RCPT for `address`; "postmaster" needs no domain. Raises LocalProtocolError as `Mail.of` does."""
         if address.lower() == "postmaster":
-            return Rcpt(ForwardPath(Mailbox(address, "")))
-        return Rcpt(ForwardPath(_mailbox(address)))
+            return Rcpt(ForwardPath(Mailbox(address, "")), parameters)
+        return Rcpt(ForwardPath(_mailbox(address)), parameters)
 
 
 @final
@@ -206,6 +197,7 @@ class Data:
 
     verb: ClassVar[Verb] = Verb.DATA
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -215,6 +207,7 @@ class Rset:
 
     verb: ClassVar[Verb] = Verb.RSET
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -225,6 +218,7 @@ class Noop:
     verb: ClassVar[Verb] = Verb.NOOP
     text: str = ""
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -234,6 +228,7 @@ class Quit:
 
     verb: ClassVar[Verb] = Verb.QUIT
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -244,6 +239,7 @@ class Vrfy:
     verb: ClassVar[Verb] = Verb.VRFY
     text: str
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
     smtputf8: bool = False
 
 
@@ -255,6 +251,7 @@ class Expn:
     verb: ClassVar[Verb] = Verb.EXPN
     text: str
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
     smtputf8: bool = False
 
 
@@ -266,6 +263,7 @@ class Help:
     verb: ClassVar[Verb] = Verb.HELP
     text: str = ""
     raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -300,4 +298,6 @@ Command: TypeAlias = (
     | Vrfy
     | Expn
     | Help
+    | XClient
+    | XForward
 )

@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Final, final
 from smtpstate._address import parse_domain_or_literal
 from smtpstate._budget import Limits
 from smtpstate._capabilities import Capabilities
+from smtpstate._choice import announced
 from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._errors import GrammarError, LocalProtocolError
+from smtpstate._params import command_line
+from smtpstate._policy import MX, Policy
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Session
 from smtpstate._syntax import VERDICTS
+from smtpstate._xclient import XCLIENT_NAMES, XFORWARD_NAMES
 from smtpstate.extensions import BUILT_IN, Extension, check_offers, tables
 
 if TYPE_CHECKING:
+    from smtpstate._events import TlsInfo
     from smtpstate._params import ParameterTable
 
 SHUTTING_DOWN: Final = Reply(421, "Service shutting down", enhanced="4.3.2")
@@ -42,6 +47,9 @@ _MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")
 # it has to keep what these parameters promise.
 OFFERS: Final = frozenset({"PIPELINING", "8BITMIME", "CHUNKING", "ENHANCEDSTATUSCODES", "SIZE"})
 CARRIED: Final = frozenset({"DSN", "SMTPUTF8", "REQUIRETLS", "FUTURERELEASE", "DELIVERBY", "MT-PRIORITY", "RRVS"})
+NEEDED_BY_LMTP: Final = frozenset({"PIPELINING", "ENHANCEDSTATUSCODES"})  # RFC 2033 section 5
+# What only a trusted peer is offered, with the attributes that it may send.
+TRUSTED: Final = {"XCLIENT": XCLIENT_NAMES, "XFORWARD": XFORWARD_NAMES}
 
 
 @final
@@ -49,12 +57,13 @@ CARRIED: Final = frozenset({"DSN", "SMTPUTF8", "REQUIRETLS", "FUTURERELEASE", "D
 class ServerConfig:
     """What a server says of itself.
 
-    `hostname` is a domain or an address literal. `offers` are EHLO keywords, of those in OFFERS and CARRIED;
-    `extensions` are your own, and those of `smtpstate.extensions` that say more than a keyword. `starttls` says that
-    STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and `asks_expn` the application answers these.
-    `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper case; they are offered inside TLS only,
-    unless `auth_in_clear`. `requires_tls` and `requires_auth` are for submission: 530 until it is so (RFC 6409 section
-    4.3). Raises LocalProtocolError for a name that cannot be said and an offer that would not be kept.
+    `hostname` is a domain or an address literal. `offers` are EHLO keywords, of those in OFFERS, CARRIED and TRUSTED,
+    these for trusted peers only; `extensions` are your own, and those of `smtpstate.extensions` that say more than a
+    keyword. `starttls` says that STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and `asks_expn` the
+    application answers these. `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper case; see
+    `mechanisms_in()` for where each is offered. `requires_tls` and `requires_auth` are for submission: 530 until it is
+    so (RFC 6409 section 4.3). `policy` says what becomes of lines that break the grammar and are understood
+    (`smtpstate.policy`). Raises LocalProtocolError for a name that cannot be said and an offer that would not be kept.
     """
 
     hostname: str
@@ -69,8 +78,10 @@ class ServerConfig:
     requires_tls: bool = False
     requires_auth: bool = False
     extensions: tuple[Extension, ...] = ()
+    policy: Policy = MX
     tables: tuple[ParameterTable, ParameterTable] = field(init=False, repr=False, compare=False)
     _announced: tuple[frozenset[str], frozenset[str]] = field(init=False, repr=False, compare=False)
+    _command_lines: tuple[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         try:
@@ -79,13 +90,20 @@ class ServerConfig:
             raise LocalProtocolError(f"neither a domain nor an address literal: {self.hostname!r}") from None
         if not all(_MECHANISM.fullmatch(mechanism) for mechanism in self.mechanisms):
             raise LocalProtocolError(f"not names of mechanisms: {', '.join(self.mechanisms)}")
-        if not self.offers <= OFFERS | CARRIED:
-            raise LocalProtocolError(f"not implemented: {', '.join(sorted(self.offers - OFFERS - CARRIED))}")
+        unknown = self.offers - OFFERS - CARRIED - TRUSTED.keys()
+        if unknown:
+            raise LocalProtocolError(f"not implemented: {', '.join(sorted(unknown))}")
+        if self.lmtp and not self.offers >= NEEDED_BY_LMTP:
+            raise LocalProtocolError(f"LMTP has to offer {', '.join(sorted(NEEDED_BY_LMTP - self.offers))}")
         mail, rcpt, given = tables(self.extensions)
         check_offers(self.offers | given.keys(), self.extensions)
         object.__setattr__(self, "tables", (mail, rcpt))
-        announced = [frozenset(self.capabilities(secure=secure).keywords) for secure in (False, True)]
-        object.__setattr__(self, "_announced", tuple(announced))
+        keywords = [frozenset(self.capabilities(secure=secure).keywords) for secure in (False, True)]
+        object.__setattr__(self, "_announced", tuple(keywords))
+        may_auth = [bool(self.mechanisms) and (secure or self.auth_in_clear) for secure in (False, True)]
+        with_auth = [self.offered(secure=secure, auth=may_auth[secure]) for secure in (False, True)]
+        lines = [command_line(self.limits.command_line, self.tables, offered) for offered in with_auth]
+        object.__setattr__(self, "_command_lines", tuple(lines))
 
     def asks(self, verb: Verb) -> bool:
         """Whether the application owes `verb` a verdict; the rest is answered by the core."""
@@ -97,6 +115,10 @@ class ServerConfig:
             case _:
                 return verb in VERDICTS
 
+    def command_line(self, *, secure: bool) -> int:
+        """The octets that a command line may have, its ending included."""
+        return self._command_lines[secure]
+
     def session(self) -> Session:
         """A session that begins."""
         return Session(lmtp=self.lmtp, needs_tls=self.requires_tls, needs_auth=self.requires_auth)
@@ -105,42 +127,58 @@ class ServerConfig:
         """Whether a hello announces STARTTLS: not where TLS is active already (RFC 3207 section 4.2)."""
         return self.starttls and not secure
 
-    def offers_auth(self, *, secure: bool) -> bool:
-        """Whether a hello announces AUTH: in clear only where that was asked for (RFC 4954 section 4)."""
-        return bool(self.mechanisms) and (secure or self.auth_in_clear)
+    def mechanisms_in(self, tls: TlsInfo | None) -> tuple[str, ...]:
+        """Those that AUTH offers in this TLS session: -PLUS needs a channel binding there, EXTERNAL a certificate.
 
-    def offered(self, *, secure: bool) -> frozenset[str]:
-        """The keywords that a hello announces."""
-        return self._announced[secure]
+        In clear, where it is None, there are none unless `auth_in_clear` (RFC 4954 section 4).
+        """
+        if tls is None:
+            return announced(self.mechanisms, bindings=(), identities=()) if self.auth_in_clear else ()
+        return announced(self.mechanisms, bindings=tls.bindings, identities=tls.identities)
 
-    def capabilities(self, *, secure: bool) -> Capabilities:
-        """What a hello announces."""
+    def offered(self, *, secure: bool, auth: bool = False) -> frozenset[str]:
+        """The keywords that a hello announces; AUTH is one of them where it has mechanisms."""
+        return self._announced[secure] | {"AUTH"} if auth else self._announced[secure]
+
+    def capabilities(self, *, secure: bool, mechanisms: tuple[str, ...] = (), trusted: bool = False) -> Capabilities:
+        """What a hello announces; `mechanisms` are those that AUTH offers there."""
         asked = [BUILT_IN[name] for name in sorted(self.offers & CARRIED)]
-        keywords: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(self.offers - CARRIED), ())
+        keywords: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(self.offers - CARRIED - TRUSTED.keys()), ())
         keywords |= {one.keyword: one.announced for one in (*asked, *self.extensions) if secure or not one.tls_only}
         if "SIZE" in keywords:
             keywords["SIZE"] = (str(self.limits.message),)
         if self.offers_tls(secure=secure):
             keywords["STARTTLS"] = ()
-        if self.offers_auth(secure=secure):
-            keywords["AUTH"] = self.mechanisms
+        if mechanisms:
+            keywords["AUTH"] = mechanisms
+        keywords |= {name: TRUSTED[name] for name in sorted(self.offers & TRUSTED.keys()) if trusted}
         return Capabilities(keywords)
 
     @property
     def _protocol(self) -> str:
         return " LMTP" if self.lmtp else " ESMTP"
 
-    def encode(self, verb: Verb, reply: Reply, *, secure: bool, utf8: bool = False) -> bytes:
+    def encode(
+        self,
+        verb: Verb,
+        reply: Reply,
+        *,
+        secure: bool,
+        mechanisms: tuple[str, ...] = (),
+        trusted: bool = False,
+        utf8: bool = False,
+    ) -> bytes:
         """The octets that answer `verb` with `reply`; ASCII, or UTF-8 with `utf8`.
 
-        The greeting and a hello's yes begin with our name; EHLO's goes on with what we offer. Raises
-        LocalProtocolError for a reply that cannot be sent.
+        The greeting and a hello's yes begin with our name; EHLO's goes on with what we offer, see `capabilities()`.
+        Raises LocalProtocolError for a reply that cannot be sent.
         """
         if verb not in _PLAIN_REPLIES:
             return reply.encode(enhanced="ENHANCEDSTATUSCODES" in self.offers, utf8=utf8)
         if reply.code // 100 == 2:
             first = self.hostname + (self._protocol if verb is Verb.CONNECT else "")
-            offers = self.capabilities(secure=secure).format() if verb in HELLOS and verb is not Verb.HELO else ()
+            told = verb in HELLOS and verb is not Verb.HELO
+            offers = self.capabilities(secure=secure, mechanisms=mechanisms, trusted=trusted).format() if told else ()
             reply = Reply(reply.code, " ".join((first, *reply.lines)).rstrip(" "), *offers)
         return reply.encode(enhanced=False)
 

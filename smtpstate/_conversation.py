@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from smtpstate._budget import Budgets
 from smtpstate._closing import Closing
-from smtpstate._commands import Expn, Mail, Verb, Vrfy
+from smtpstate._commands import Expn, Mail, Vrfy
 from smtpstate._config import TOO_MANY_ERRORS, ServerConfig, Transaction
 from smtpstate._events import (
     CloseReason,
@@ -15,6 +15,7 @@ from smtpstate._events import (
     ConnectionClosed,
     Flow,
     Owed,
+    Peer,
     ResetCause,
     ServerEvent,
     Timer,
@@ -25,10 +26,22 @@ from smtpstate._events import (
 )
 from smtpstate._lines import LineReader
 from smtpstate._output import Output
+from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Outcome, Phase
+from smtpstate._verbs import Verb
 
 if TYPE_CHECKING:
-    from smtpstate._replies import Reply
+    from smtpstate._events import TlsInfo
+    from smtpstate._xclient import XClient, XForward
+
+
+def _as_an_end(reply: Reply) -> Reply:
+    """`reply`, a 4yz or 5yz, as the 421 or 521 that ends the session.
+
+    It refuses whom an XCLIENT has named, where any other code would read as a refusal of the command, after which all
+    is as before: only these two tell the other side that nothing is.
+    """
+    return Reply(421 if reply.code // 100 == 4 else 521, *reply.lines, enhanced=reply.enhanced)
 
 
 @final
@@ -37,10 +50,19 @@ class Conversation:
 
     `owed` is what waits for a verdict; `partly_taken` says that a message was taken for a recipient, while others are
     still owed theirs (LMTP). `utf8` says that the last transaction asked for SMTPUTF8. `handshake` says that implicit
-    TLS is due.
+    TLS is due. `mechanisms` are those that AUTH offers now. `trusted` says that the peer may speak for others;
+    `xclient` is for whom it does, and `forwarded` what it said of the next message, or of the one under way.
     """
 
-    def __init__(self, config: ServerConfig, trace: Trace | None, *, handshake: bool) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        trace: Trace | None,
+        *,
+        handshake: bool,
+        peer: Peer | None = None,
+        trusted: bool = False,
+    ) -> None:
         self.config: Final = config
         self.session: Final = config.session()
         self.lines: Final = LineReader()
@@ -53,6 +75,11 @@ class Conversation:
         self.partly_taken: bool = False
         self.utf8: bool = False
         self.handshake: bool = handshake
+        self.trusted: bool = trusted
+        self.xclient: XClient | None = None
+        self.forwarded: XForward | None = None
+        self._connected: Final = peer
+        self.mechanisms: tuple[str, ...] = config.mechanisms_in(None)
         self._trace: Final = trace
         self._errors: int = 0
         self.budgets.expect(Timer.HANDSHAKE if handshake else Timer.COMMAND)
@@ -81,6 +108,32 @@ class Conversation:
             case _:
                 return self.utf8 and Phase.MAIL <= self.session.phase < Phase.CLOSING
 
+    @property
+    def peer(self) -> Peer | None:
+        """Who is there: whom XCLIENT has named, or else who connected."""
+        named, connected = self.xclient, self._connected
+        if named is None:
+            return connected
+        port = named.port if isinstance(named.port, int) else 0
+        if isinstance(named.address, str):
+            return Peer(named.address, port)
+        if named.address is not None or connected is None:
+            return None
+        return connected if named.port is None else Peer(connected.address, port)
+
+    def speak_for(self, client: XClient) -> None:
+        """The peer speaks for `client`, who is greeted next. Its address takes the trust away: what follows is theirs.
+
+        A front end may hand on what its own client sends from here on, so nothing that this may be, STARTTLS neither,
+        brings the trust or the old address back.
+        """
+        self.xclient = client.over(self.xclient)
+        self.trusted = self.trusted and client.address is None
+        self.forwarded = None
+        self.session.advance(Verb.XCLIENT, Outcome.OK)
+        self.session.authenticated = isinstance(client.login, str)
+        self.events.append(client)
+
     # What is said.
 
     def heard(self, line: bytes) -> None:
@@ -90,7 +143,14 @@ class Conversation:
 
     def encode(self, verb: Verb, reply: Reply) -> bytes:
         """The octets that answer `verb`. Raises LocalProtocolError for a reply that cannot be sent."""
-        return self.config.encode(verb, reply, secure=self.session.secure, utf8=self._takes_utf8)
+        return self.config.encode(
+            verb,
+            reply,
+            secure=self.session.secure,
+            mechanisms=self.mechanisms,
+            trusted=self.trusted,
+            utf8=self._takes_utf8,
+        )
 
     def encode_here(self, reply: Reply) -> bytes:
         """The octets of a reply that comes of itself: the greeting and a hello have rules for theirs."""
@@ -111,15 +171,21 @@ class Conversation:
 
     def answer(self, verb: Verb, reply: Reply) -> None:
         """Queues the reply to `verb` and moves the session to where it leads."""
+        if verb is Verb.CONNECT and self.xclient is not None and Outcome.of(reply.code) is Outcome.FAIL:
+            reply = _as_an_end(reply)
         self.put(self.encode(verb, reply))
         outcome = Outcome.of(reply.code)
         self.session.advance(verb, outcome)
-        if verb in HELLOS and verb is not Verb.HELO and outcome is Outcome.OK:
+        if verb is Verb.CONNECT and outcome is Outcome.OK:
+            self.session.announce(xclient=self._offers("XCLIENT"))
+        elif verb in HELLOS and verb is not Verb.HELO and outcome is Outcome.OK:
             secure = self.session.secure
             self.session.announce(
                 tls=self.config.offers_tls(secure=secure),
-                auth=self.config.offers_auth(secure=secure),
+                auth=bool(self.mechanisms),
                 chunking="CHUNKING" in self.config.offers,
+                xclient=self._offers("XCLIENT"),
+                xforward=self._offers("XFORWARD"),
             )
         elif verb is Verb.RSET:
             self.drop_transaction(ResetCause.RSET)
@@ -129,6 +195,17 @@ class Conversation:
             self.budgets.expect(Timer.HANDSHAKE)
         if self.session.phase is Phase.CLOSING:
             self.wind_up(ConnectionClosed(CloseReason.QUIT if verb is Verb.QUIT else CloseReason.CLOSED))
+
+    def _offers(self, keyword: str) -> bool:
+        """Whether the peer is offered what is for those that are trusted."""
+        return self.trusted and keyword in self.config.offers
+
+    def secured(self, tls: TlsInfo) -> None:
+        """The handshake is done: a hello is due, and may announce more."""
+        self.handshake, self.forwarded = False, None
+        self.mechanisms = self.config.mechanisms_in(tls)
+        self.session.advance(Verb.TLS, Outcome.OK)
+        self.budgets.expect(Timer.COMMAND)
 
     # What is missing.
 
@@ -157,6 +234,7 @@ class Conversation:
 
     def drop_transaction(self, cause: ResetCause) -> None:
         """The open transaction, if there is one, is gone; with an event, unless a recipient has the message."""
+        self.forwarded = None
         if self.transaction is not None:
             self.transaction = None
             if not self.partly_taken:

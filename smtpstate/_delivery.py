@@ -12,7 +12,7 @@ returns, which may take its time. The driver sends it back in. What the procedur
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, final
@@ -33,6 +33,7 @@ from smtpstate._commands import (
     Verb,
 )
 from smtpstate._dot import NewlineNormalizer
+from smtpstate._envelope import Recipient, fitted, recipients_of, usable
 from smtpstate._errors import LocalProtocolError, SMTPStateError
 from smtpstate._events import (
     Body,
@@ -43,7 +44,7 @@ from smtpstate._events import (
     ReplyReceived,
 )
 from smtpstate._international import spelled
-from smtpstate._params import BodyType
+from smtpstate._params import BodyType, Parameters
 from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase
 
@@ -147,6 +148,7 @@ class Delivery:
 
     @property
     def all_accepted(self) -> bool:
+        """Whether every recipient was accepted."""
         return all(result.outcome is Result.ACCEPTED for result in self.results)
 
     def having(self, outcome: Result) -> tuple[str, ...]:
@@ -160,15 +162,18 @@ class Envelope:
     """Who sends to whom, and what must be known of the body before MAIL.
 
     `size` is an estimate in octets or None; `eight_bit` says that the body has octets above 127. `chunked` sends it by
-    BDAT where the server offers CHUNKING (RFC 3030), and by DATA elsewhere. `utf8` says that the headers hold UTF-8,
-    for which SMTPUTF8 is needed (RFC 6531); what the addresses need is found out.
+    BDAT where the server offers CHUNKING (RFC 3030), and by DATA elsewhere. `parameters` are those of MAIL beside SIZE
+    and BODY; a `Recipient` has those of its RCPT. Where the server does not offer what they belong to, some are left
+    out, as all of DSN, and with others the recipients are refused, as with REQUIRETLS: see docs/extend.md. `utf8` says
+    that the headers hold UTF-8, for which SMTPUTF8 is needed (RFC 6531); what the addresses need is found out.
     """
 
     sender: str
-    recipients: tuple[str, ...]
+    recipients: tuple[str | Recipient, ...]
     size: int | None = None
     eight_bit: bool = False
     chunked: bool = False
+    parameters: Parameters = ()
     utf8: bool = False
 
 
@@ -266,8 +271,9 @@ class _Message:
     def __init__(self, client: ClientConnection, envelope: Envelope) -> None:
         self.client = client
         self.envelope = envelope
-        self.chunked: bool = envelope.chunked and client.capabilities.chunking
+        self.recipients = recipients_of(envelope.recipients)
         self.refused: dict[int, Reply] = {}  # recipients that nobody is asked about, since the server lacks something
+        self.chunked: bool = envelope.chunked and client.capabilities.chunking
         self.mail: Reply | None = None
         self.rcpts: list[Reply] = []  # in the order of the recipients, those refused by us left out
         self.verdict: Reply | None = None  # what decides for all that were accepted
@@ -277,9 +283,9 @@ class _Message:
         client = self.client
         # Headers in UTF-8 have 8 bits, too; that they need SMTPUTF8 says more.
         if self.envelope.eight_bit and not self.envelope.utf8 and not client.capabilities.eight_bit_mime:
-            return Delivery(tuple(RecipientResult(a, Result.REFUSED, NO_EIGHT_BIT) for a in self.envelope.recipients))
+            return Delivery(tuple(RecipientResult(r.address, Result.REFUSED, NO_EIGHT_BIT) for r in self.recipients))
         commands = self.commands()
-        if len(self.refused) == len(self.envelope.recipients):
+        if len(self.refused) == len(self.recipients):
             return self.judged(Result.REFUSED)
         pipelining = client.capabilities.pipelining
         if pipelining:
@@ -316,19 +322,29 @@ class _Message:
     def commands(self) -> list[Mail | Rcpt | Data]:
         """The whole transaction up to its body. Raises LocalProtocolError before anything is sent."""
         client, envelope = self.client, self.envelope
-        if not envelope.recipients:
+        if not self.recipients:
             raise LocalProtocolError("a message needs a recipient")
+        mail_table, rcpt_table, extensions = client.tables
+        offered = usable(client.capabilities, extensions, client.tls)
         size = envelope.size if "SIZE" in client.capabilities else None
-        body = BodyType.EIGHTBITMIME if envelope.eight_bit or envelope.utf8 else None
-        mail = Mail.of(envelope.sender, size=size, body=body)
-        rcpts = [Rcpt.of(address) for address in envelope.recipients]
+        needs_eight_bit = envelope.eight_bit or envelope.utf8
+        body = BodyType.EIGHTBITMIME if needs_eight_bit and client.capabilities.eight_bit_mime else None
+        mail = Mail.of(envelope.sender, size=size, body=body, parameters=envelope.parameters)
+        mail, refusal = fitted(mail, mail_table, offered)
+        rcpts: dict[int, Rcpt] = {}
+        for index, recipient in enumerate(self.recipients):
+            rcpt = Rcpt.of(recipient.address, parameters=recipient.parameters)
+            rcpts[index], refused = fitted(rcpt, rcpt_table, offered)
+            if (lacks := refusal or refused) is not None:
+                self.refused[index] = lacks
+                del rcpts[index]
         # RFC 6531 section 3.1: SMTPUTF8 is nothing without 8BITMIME.
-        offered = client.capabilities.smtputf8 and client.capabilities.eight_bit_mime
-        mail, tried = spelled(mail, rcpts, headers=envelope.utf8, offered=offered)
-        self.refused = {index: refusal for index, refusal in enumerate(tried) if isinstance(refusal, Reply)}
-        if len(self.refused) == len(tried):
+        smtputf8 = client.capabilities.smtputf8 and client.capabilities.eight_bit_mime
+        mail, tried = spelled(mail, list(rcpts.values()), headers=envelope.utf8, offered=smtputf8)
+        self.refused |= {index: to for index, to in zip(rcpts, tried, strict=True) if isinstance(to, Reply)}
+        if len(self.refused) == len(self.recipients):
             return []
-        commands: list[Mail | Rcpt | Data] = [mail, *(rcpt for rcpt in tried if isinstance(rcpt, Rcpt))]
+        commands: list[Mail | Rcpt | Data] = [mail, *(to for to in tried if isinstance(to, Rcpt))]
         if not self.chunked:
             commands.append(Data())
         for command in commands:
@@ -421,17 +437,17 @@ class _Message:
         finals = iter(self.finals)
         rcpts = iter(self.rcpts)
         results: list[RecipientResult] = []
-        for index, address in enumerate(self.envelope.recipients):
+        for index, recipient in enumerate(self.recipients):
             reply = self.refused.get(index, self.mail)
             if index not in self.refused and (reply is None or _is_yes(reply)):
                 reply = next(rcpts, None)
             if reply is None or _is_yes(reply):
                 reply = self.verdict or self.final(finals, accepted=reply is not None)
             if reply is not None:
-                results.append(RecipientResult(address, _result(reply), reply))
+                results.append(RecipientResult(recipient.address, _result(reply), reply))
             else:
                 told = None if closed is None or undecided is Result.UNKNOWN else closed.reply
-                results.append(RecipientResult(address, undecided, told))
+                results.append(RecipientResult(recipient.address, undecided, told))
         return Delivery(tuple(results), closed)
 
     def final(self, finals: Iterator[Reply], *, accepted: bool) -> Reply | None:
@@ -455,8 +471,3 @@ def quit_session(client: ClientConnection) -> Procedure[None]:
         client.send(Quit())
         yield from next_reply(Verb.QUIT)
     client.close()
-
-
-def addresses(recipients: str | Sequence[str]) -> tuple[str, ...]:
-    """One address or several, as a tuple."""
-    return (recipients,) if isinstance(recipients, str) else tuple(recipients)

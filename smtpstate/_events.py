@@ -28,11 +28,15 @@ from smtpstate._commands import (
     StartTls,
     Verb,
     Vrfy,
+    XClient,
+    XForward,
 )
 from smtpstate._errors import Fault
 
 if TYPE_CHECKING:
     from smtpstate._capabilities import Capabilities
+    from smtpstate._keys import ChannelBinding
+    from smtpstate._policy import Deviation
     from smtpstate._replies import Reply
 
 
@@ -146,7 +150,11 @@ class Peer:
 @final
 @dataclass(frozen=True, slots=True)
 class TlsInfo:
-    """What the handshake agreed on. `peer_certificate` is DER; `verified` says that its chain and name were checked."""
+    """What the handshake agreed on. `peer_certificate` is DER; `verified` says that its chain and name were checked.
+
+    `bindings` can tie AUTH to this session, the best first (RFC 5056). `identities` is for a server: the names in the
+    client's certificate, if that was verified; EXTERNAL goes by them (RFC 4422 appendix A).
+    """
 
     version: str
     cipher: str
@@ -154,12 +162,17 @@ class TlsInfo:
     alpn: str | None = None
     peer_certificate: bytes | None = field(default=None, repr=False)
     verified: bool = False
+    bindings: tuple[ChannelBinding, ...] = field(default=(), repr=False)
+    identities: tuple[str, ...] = ()
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """Somebody is there; the greeting is owed. RFC 5321 section 3.1."""
+    """Somebody is there; the greeting is owed. RFC 5321 section 3.1.
+
+    After XCLIENT it comes again, with the peer that was named. To refuse that one ends the session.
+    """
 
     verb: ClassVar[Verb] = Verb.CONNECT
     peer: Peer | None = None
@@ -184,11 +197,15 @@ class TransactionReset:
 @final
 @dataclass(frozen=True, slots=True)
 class CommandRefused:
-    """A line that the core answered by itself because it breaks a rule. `line` lacks its ending, and what is secret."""
+    """A line that the core answered by itself because it breaks a rule. `line` lacks its ending, and what is secret.
+
+    `deviation` is there where the line was understood and the policy does not take such lines.
+    """
 
     line: bytes
     violation: Violation
     reply: Reply
+    deviation: Deviation | None = None
 
 
 @final
@@ -217,7 +234,7 @@ class ReplyReceived:
 @final
 @dataclass(frozen=True, slots=True)
 class CapabilitiesChanged:
-    """What the peer offers now: after a hello, and after TLS, which empties it (RFC 3207 section 4.2)."""
+    """What the peer offers now: after a hello; and after TLS (RFC 3207 section 4.2) and XCLIENT, which empty it."""
 
     capabilities: Capabilities
 
@@ -259,6 +276,8 @@ ServerEvent: TypeAlias = (
     | Vrfy
     | Expn
     | Help
+    | XClient
+    | XForward
     | Quit
     | TransactionReset
     | CommandRefused

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, assert_never, final
 
 from smtpstate._admission import admit, admit_response, announced, masked, refuse_long
-from smtpstate._commands import AuthCancel, AuthResponse, Bdat, Command, Mail, Rcpt, StartTls, Verb
+from smtpstate._commands import AuthCancel, AuthResponse, Bdat, Command, Mail, Rcpt, StartTls, Verb, XClient
 from smtpstate._config import (
     EARLY_PLAINTEXT,
     MESSAGE_TOO_LARGE,
@@ -40,19 +40,21 @@ class Hearing:
     def read_command(self) -> Flow | None:
         """The next command."""
         talk, config = self._talk, self._talk.config
-        limits = config.limits
-        line = talk.lines.next_line(limits.auth_line if talk.session.offers_auth else limits.command_line)
+        limit = config.command_line(secure=talk.session.secure)
+        line = talk.lines.next_line(max(config.limits.auth_line, limit) if talk.session.offers_auth else limit)
         if line is None:
             return talk.need(Flow.NEED_DATA)
         talk.budgets.expect(Timer.COMMAND)
         talk.heard(masked(line.data))
-        admitted = refuse_long(line, talk.lines.dropped, limits.command_line) or admit(
+        admitted = refuse_long(line, talk.lines.dropped, limit) or admit(
             line.data,
             talk.session,
-            config.offered(secure=talk.session.secure),
-            config.mechanisms,
+            config.offered(secure=talk.session.secure, auth=bool(talk.mechanisms)),
+            talk.mechanisms,
             config.tables,
             utf8=talk.transaction is not None and talk.transaction.mail.smtputf8,
+            policy=config.policy,
+            ending=line.ending,
         )
         match admitted:
             case CommandRefused(violation=Violation.CHUNK_SIZE):
@@ -101,6 +103,8 @@ class Hearing:
             case Rcpt() if talk.transaction is not None and talk.transaction.is_full(limits.recipients):
                 refused = CommandRefused(command.raw, Violation.TOO_MANY_RECIPIENTS, TOO_MANY_RECIPIENTS)
                 talk.turn_down(refused, error=False)
+            case XClient():
+                talk.speak_for(command)
             case StartTls() if len(talk.lines):
                 talk.violate(Violation.EARLY_PLAINTEXT, EARLY_PLAINTEXT)
             case _:

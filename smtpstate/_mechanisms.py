@@ -12,6 +12,7 @@ from smtpstate._sasl import (
     MAX_NAME,
     SASLNAME,
     Answer,
+    CertificateGiven,
     Challenge,
     ClientStep,
     Credentials,
@@ -32,7 +33,7 @@ from smtpstate._sasl import (
 
 
 def _read_answer(stage: Stage, found: Answer) -> str | None:
-    """The identity that a password or token was answered with; raises LocalProtocolError when it was not asked for."""
+    """The identity that what was given was answered with; raises LocalProtocolError when nothing was."""
     if stage is not Stage.OWED:
         raise LocalProtocolError("nothing was asked")
     if isinstance(found, ScramKeys) or found == "":
@@ -130,8 +131,8 @@ class LoginServer:
 class ExternalServer:
     """EXTERNAL, RFC 4422 appendix A: TLS has said who the client is.
 
-    `identities` are the names that its verified certificate stands for: the first is meant when the client names none.
-    Raises LocalProtocolError when there is none: then EXTERNAL is not to be offered.
+    `identities` are the names in its verified certificate: the first is meant when the client names none. Raises
+    LocalProtocolError when there is none: then EXTERNAL is not to be offered.
     """
 
     __slots__ = ("_identities", "_stage", "name")
@@ -149,16 +150,19 @@ class ExternalServer:
         if data is None:
             return Challenge(b"")
         self._stage = Stage.OVER
-        if data == b"":
-            return Success(self._identities[0])
-        name = read_name(data)
+        name = self._identities[0] if data == b"" else read_name(data)
         if name is None:
             return Failure(SaslFault.MALFORMED)
-        return Success(name) if name in self._identities else Failure(SaslFault.AUTHZID)
+        if name not in self._identities:
+            return Failure(SaslFault.AUTHZID)
+        self._stage = Stage.OWED
+        return CertificateGiven(name)
 
     def answer(self, found: Answer) -> ServerStep:
-        """Raises LocalProtocolError: EXTERNAL asks nothing."""
-        raise LocalProtocolError("nothing was asked")
+        """See `ServerMechanism`."""
+        identity = _read_answer(self._stage, found)
+        self._stage = Stage.OVER
+        return Failure(SaslFault.CREDENTIALS) if identity is None else Success(identity)
 
 
 # XOAUTH2 (Google's, Microsoft's): "user=" name ^A "auth=Bearer " token ^A ^A

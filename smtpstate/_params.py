@@ -1,7 +1,7 @@
 """The parameters of MAIL and RCPT (RFC 5321 section 4.1.2), and xtext (RFC 3461 section 4)."""
 
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final, TypeAlias, final
@@ -19,6 +19,7 @@ _SIZE: Final = re.compile(SIZE_VALUE)
 _XTEXT: Final = re.compile(XTEXT)
 _HEXCHAR: Final = re.compile(rb"\+(..)")
 _NOT_XCHAR: Final = re.compile(rf"(?!{XCHAR}).".encode("ascii"), re.DOTALL)
+_COMMAND_LINE: Final = 512  # octets, CRLF included; RFC 5321 section 4.5.3.1.4
 
 
 @final
@@ -31,6 +32,10 @@ class BodyType(Enum):
     BINARYMIME = "BINARYMIME"  # by BDAT only
 
 
+def _never(value: str | None) -> bool:
+    return False
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Parameter:
@@ -38,13 +43,15 @@ class Parameter:
 
     `keyword` is in upper case. `check` says whether a value is legal; it gets None where there is no "=", and must not
     raise. `increment` is what the parameter adds to the 512 octets of a command line, its SP included. `excludes` are
-    the keywords that may not come beside it.
+    the keywords that may not come beside it. `expendable` says of a legal value whether the message may go on without
+    it, to a server that does not offer the extension; by default it may not.
     """
 
     keyword: str
     check: Callable[[str | None], bool]
     increment: int
     excludes: frozenset[str] = frozenset()
+    expendable: Callable[[str | None], bool] = _never
 
 
 # Keyword -> for each extension that defines it, by its EHLO keyword, what it says. Two define BODY.
@@ -121,6 +128,37 @@ def increment(table: ParameterTable, offered: Container[str]) -> int:
         max((row.increment for extension, row in rows.items() if extension in offered), default=0)
         for rows in table.values()
     )
+
+
+def command_line(least: int, tables: Iterable[ParameterTable], offered: Container[str]) -> int:
+    """The octets that a command line may have: `least`, or what has to be allowed where `offered` is, if that is more.
+
+    Its CRLF is among them. RFC 5321 sections 4.1.1.11 and 4.5.3.1.4.
+    """
+    return max(least, *(_COMMAND_LINE + increment(table, offered) for table in tables))
+
+
+def without_expendable(
+    parameters: Parameters, table: ParameterTable, offered: Container[str]
+) -> tuple[Parameters, str | None]:
+    """`parameters` without those that mean nothing where only `offered` is, and that the message may lose.
+
+    Second comes an extension that is not offered and without which the message may not go on; None if there is none.
+    Raises GrammarError, whatever is offered: PARAMETER_UNKNOWN for one that is not in the table, and PARAMETER_VALUE.
+    """
+    kept: list[tuple[str, str | None]] = []
+    missing: str | None = None
+    for keyword, value in parameters:
+        if keyword not in table:
+            raise GrammarError(Fault.PARAMETER_UNKNOWN)
+        rows = {extension: row for extension, row in table[keyword].items() if row.check(value)}
+        if not rows:
+            raise GrammarError(Fault.PARAMETER_VALUE)
+        if any(extension in offered for extension in rows):
+            kept.append((keyword, value))
+        elif not all(row.expendable(value) for row in rows.values()):
+            missing = missing or next(iter(rows))
+    return tuple(kept), missing
 
 
 def encode_xtext(data: bytes) -> str:

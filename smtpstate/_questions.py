@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
 from smtpstate._commands import (
     Auth,
     AuthCancel,
@@ -17,12 +18,16 @@ from smtpstate._commands import (
     Verb,
     Vrfy,
     Wait,
+    XClient,
+    XForward,
 )
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._events import Connected, Timer
-from smtpstate._params import ParameterTable, check_parameters
+from smtpstate._params import ParameterTable, check_parameters, command_line
 from smtpstate._state import Outcome
 from smtpstate._syntax import (
+    ATTRIBUTE_LINE,
+    ATTRIBUTE_VERBS,
     AUTHENTICATED,
     COMMANDS,
     GREETING,
@@ -35,13 +40,14 @@ from smtpstate.extensions import tables
 
 if TYPE_CHECKING:
     from smtpstate._budget import Limits
-    from smtpstate._capabilities import Capabilities
     from smtpstate._replies import Reply
     from smtpstate._state import Session
 
 Question: TypeAlias = Command | Connected | EndOfMessage
 
 EXCHANGE: Final = frozenset({Verb.AUTH, Verb.RESPONSE})  # RFC 4954 section 4: challenges, and lines of their own length
+# What an EHLO has to offer first, whole verbs and not only their parameters.
+OFFERED: Final = frozenset({Verb.STARTTLS, Verb.AUTH, Verb.BDAT, Verb.XCLIENT, Verb.XFORWARD})
 _WAIT_TIMERS: Final[dict[Wait, Timer]] = {
     Wait.GREETING: Timer.GREETING,
     Wait.COMMAND: Timer.COMMAND,
@@ -72,12 +78,28 @@ def possible(question: Question) -> frozenset[Outcome]:
 
 
 def advance(session: Session, question: Question, outcome: Outcome) -> None:
-    """Moves a session by a reply. BDAT has two steps in the table, and one reply for both."""
+    """Moves a session by a reply. BDAT and XCLIENT have two steps in the table, and one reply for both."""
     if isinstance(question, Bdat) and outcome is not Outcome.CLOSE and session.check(Verb.BDAT) is None:
         session.advance(Verb.BDAT, Outcome.MORE)
         session.advance(Verb.END if question.last else Verb.CHUNK, outcome)
+    elif isinstance(question, XClient) and outcome is Outcome.OK:
+        # Its 220 is a greeting. A greeting refused is a 421 or 521; so any other refusal is that of the command.
+        session.advance(Verb.XCLIENT, outcome)
+        session.advance(Verb.CONNECT, outcome)
+        session.authenticated = isinstance(question.login, str)
     else:
         session.advance(question.verb, outcome)
+
+
+def announce(session: Session, offered: Capabilities) -> None:
+    """Tells a session what a hello was answered with."""
+    session.announce(
+        tls=offered.starttls,
+        auth="AUTH" in offered,
+        chunking=offered.chunking,
+        xclient="XCLIENT" in offered,
+        xforward="XFORWARD" in offered,
+    )
 
 
 def ends_message(session: Session, question: Question) -> bool:
@@ -110,18 +132,34 @@ def time_for(question: Question, limits: Limits) -> tuple[Timer, float]:
 _BUILT_IN: Final = tables()[:2]
 
 
-def line_limit(command: Command, limits: Limits) -> int:
+def line_limit(
+    command: Command,
+    limits: Limits,
+    offered: Capabilities = NO_CAPABILITIES,
+    tables: tuple[ParameterTable, ParameterTable] = _BUILT_IN,
+) -> int:
     """How many octets its line may have."""
-    return limits.auth_line if command.verb in EXCHANGE else limits.command_line
+    if command.verb in EXCHANGE:
+        return limits.auth_line
+    if command.verb in ATTRIBUTE_VERBS:
+        return min(ATTRIBUTE_LINE, limits.command_line)
+    return command_line(limits.command_line, tables, offered)
 
 
-def line_of(command: Command, limits: Limits, *, offered: bool = False, asked: bool = False) -> bytes:
+def line_of(
+    command: Command,
+    limits: Limits,
+    offered: Capabilities = NO_CAPABILITIES,
+    tables: tuple[ParameterTable, ParameterTable] = _BUILT_IN,
+    *,
+    asked: bool = False,
+) -> bytes:
     """Its line. UTF-8 stands in it only where SMTPUTF8 is `offered`, and in RCPT where its MAIL `asked` for it.
 
     Raises LocalProtocolError for what cannot be spelled.
     """
-    utf8 = offered and may_be_international(command, asked=asked)
-    return encode_command(command, line_limit(command, limits), utf8=utf8)
+    utf8 = offered.smtputf8 and may_be_international(command, asked=asked)
+    return encode_command(command, line_limit(command, limits, offered, tables), utf8=utf8)
 
 
 def require_offered(
@@ -138,6 +176,10 @@ def require_offered(
                 raise GrammarError(Fault.PARAMETER_UNKNOWN, f"{mechanism} is not offered")
             case Vrfy(smtputf8=True) | Expn(smtputf8=True) if not offered.smtputf8:
                 raise GrammarError(Fault.PARAMETER_UNKNOWN)
+            case XClient() | XForward():
+                unknown = command.names.difference(map(str.upper, offered.keywords.get(command.verb.name, ())))
+                if unknown:
+                    raise GrammarError(Fault.PARAMETER_UNKNOWN, f"not offered: {', '.join(sorted(unknown))}")
             case _:
                 pass
     except GrammarError as error:

@@ -6,6 +6,7 @@ A mechanism does not know SMTP: it takes and gives octets without base64. The se
     Challenge      -> send it, wait for the response      # 334
     PasswordGiven  -> step = mechanism.answer(identity)   # or answer(None): wrong
     TokenGiven     -> the same
+    CertificateGiven -> the same
     KeysNeeded     -> step = mechanism.answer(keys)       # or answer(None): nobody of that name
     Success        -> authenticated(step.identity)        # 235
     Failure        -> reply(step.reply)                   # 535, or 501
@@ -24,11 +25,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, final
 
 from smtpstate._errors import LocalProtocolError
 from smtpstate._keys import ScramKeys, WorkNeeded, saslprep
 from smtpstate._replies import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 MAX_NAME: Final = 255  # octets of a name or a password that a server takes; RFC 4616 section 2 wants no less
 _PASSWORD: Final = 8_192  # octets that a client sends: in base64 it still fits into RFC 4954's 12,288
@@ -104,6 +108,14 @@ class TokenGiven:
 
 @final
 @dataclass(frozen=True, slots=True)
+class CertificateGiven:
+    """Server: whom does this name mean, which a verified certificate holds? `answer(identity)`, or `answer(None)`."""
+
+    name: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Success:
     """Server: it is over; `identity` is who the client is from now on."""
 
@@ -137,7 +149,7 @@ class Failure:
         return _MALFORMED_REPLY if self.why is SaslFault.MALFORMED else _REFUSED_REPLY
 
 
-ServerStep: TypeAlias = Challenge | PasswordGiven | KeysNeeded | TokenGiven | Success | Failure
+ServerStep: TypeAlias = Challenge | PasswordGiven | KeysNeeded | TokenGiven | CertificateGiven | Success | Failure
 ClientStep: TypeAlias = Respond | WorkNeeded | Failure
 Answer: TypeAlias = str | ScramKeys | None
 
@@ -215,6 +227,34 @@ def read_name(data: bytes) -> str | None:
         return saslprep(data.decode()) or None
     except UnicodeDecodeError:
         return None
+
+
+# What ssl makes of a certificate: tuples of tuples of a kind and a name.
+_Names: TypeAlias = "str | tuple[_Names, ...] | None"
+
+
+def certificate_names(certificate: Mapping[str, _Names]) -> tuple[str, ...]:
+    """Whom a client's certificate, as ssl's `getpeercert()` shows it, names; prepared like any user name.
+
+    E-mail addresses come first, then host names; the common name of the subject counts where there is neither, as RFC
+    6125 section 6.4.4 has it for servers.
+    """
+    alternatives = [*_pairs(certificate.get("subjectAltName"))]
+    names = [name for wanted in ("email", "DNS") for kind, name in alternatives if kind == wanted]
+    names = names or [name for kind, name in _pairs(certificate.get("subject")) if kind == "commonName"]
+    prepared = [read_name(name.encode()) for name in names]
+    return tuple(dict.fromkeys(name for name in prepared if name is not None))
+
+
+def _pairs(found: _Names) -> Iterator[tuple[str, str]]:
+    match found:
+        case (str(kind), str(name)):
+            yield kind, name
+        case tuple():
+            for part in found:
+                yield from _pairs(part)
+        case _:
+            pass
 
 
 # saslname = 1*(value-safe-char / "=2C" / "=3D"), RFC 5801 section 4

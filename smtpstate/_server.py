@@ -24,6 +24,8 @@ from smtpstate._commands import (
     Rcpt,
     Verb,
     Vrfy,
+    XClient,
+    XForward,
 )
 from smtpstate._config import (
     EARLY_PLAINTEXT,
@@ -77,7 +79,10 @@ _POSSIBLE: Final[dict[Verb, frozenset[Outcome]]] = {
 
 @final
 class ServerConnection:
-    """The server's seat of one SMTP connection. It does no I/O and never raises for what a peer sends."""
+    """The server's seat of one SMTP connection. It does no I/O and never raises for what a peer sends.
+
+    A peer that is `trusted` may say for whom it speaks, by the XCLIENT and XFORWARD that `config` offers.
+    """
 
     def __init__(
         self,
@@ -86,16 +91,16 @@ class ServerConnection:
         clock: Clock,
         peer: Peer | None = None,
         implicit_tls: bool = False,
+        trusted: bool = False,
         trace: Trace | None = None,
     ) -> None:
         self.config: Final = config
-        self.peer: Final = peer
         self.tls: TlsInfo | None = None
         self.hello: Ehlo | Helo | Lhlo | None = None
         self.identity: str | None = None
         self._clock: Final = clock
         self._limits: Final = config.limits
-        self._talk: Final = Conversation(config, trace, handshake=implicit_tls)
+        self._talk: Final = Conversation(config, trace, handshake=implicit_tls, peer=peer, trusted=trusted)
         self._reception: Final = Reception(self._talk)
         self._hearing: Final = Hearing(self._talk, self._reception)
         self._overdue: bool = False  # the handler's time was up, and its verdict comes too late
@@ -105,7 +110,35 @@ class ServerConnection:
 
     @property
     def phase(self) -> Phase:
+        """Where in the table the session is."""
         return self._talk.session.phase
+
+    @property
+    def peer(self) -> Peer | None:
+        """Who is at the other end: who connected, or whom XCLIENT has named."""
+        return self._talk.peer
+
+    @property
+    def trusted(self) -> bool:
+        """Whether XCLIENT and XFORWARD are offered, if they are at all; no more after an XCLIENT with an address.
+
+        Set it while `Connected` is owed, and no later than a hello, to trust the address that was named as well.
+        """
+        return self._talk.trusted
+
+    @trusted.setter
+    def trusted(self, trusted: bool) -> None:
+        self._talk.trusted = trusted
+
+    @property
+    def xclient(self) -> XClient | None:
+        """All that XCLIENT has said so far, of one command or more; None without any."""
+        return self._talk.xclient
+
+    @property
+    def forwarded(self) -> XForward | None:
+        """What XFORWARD has said of the next message or of the open transaction. For the log: it decides nothing."""
+        return self._talk.forwarded
 
     @property
     def owed(self) -> Owed | None:
@@ -169,10 +202,8 @@ class ServerConnection:
     def tls_established(self, info: TlsInfo) -> None:
         """The handshake is done; for those who bring their own TLS. Raises LocalProtocolError if none was due."""
         self._need_handshake()
-        self._talk.handshake = False
-        self._talk.session.advance(Verb.TLS, Outcome.OK)
+        self._talk.secured(info)
         self.tls, self.hello, self.identity = info, None, None
-        self._talk.budgets.expect(Timer.COMMAND)
 
     def tls_failed(self) -> None:
         """The handshake failed: nothing but closing is left (RFC 3207 section 4.1)."""
@@ -210,6 +241,10 @@ class ServerConnection:
             case Mail() | Rcpt() | Data() | Vrfy() | Expn():
                 if self.config.asks(event.verb):
                     self._talk.owed = event
+            case XClient(login=login):
+                self.hello, self.identity = None, login if isinstance(login, str) else None
+            case XForward():
+                self._talk.forwarded = event.over(self._talk.forwarded)
             case EndOfMessage():
                 self._talk.owed = event
                 self._due = self._talk.recipients_due
@@ -326,7 +361,7 @@ class ServerConnection:
             return talk.need(Flow.NEED_TLS)
         match talk.session.phase:
             case Phase.CONNECT:
-                talk.events.append(Connected(self.peer))
+                talk.events.append(Connected(talk.peer))
                 return None
             case Phase.BODY | Phase.CHUNK:
                 return self._reception.read()
@@ -383,7 +418,7 @@ class ServerConnection:
             case Data():
                 self._reception.begin()
             case EndOfMessage():
-                self._talk.transaction = None
+                self._talk.transaction = self._talk.forwarded = None
                 self._talk.partly_taken = False
                 self._hearing.forget_junk()
             case _:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, final
 
-from smtpstate._commands import Verb
 from smtpstate._replies import Reply
+from smtpstate._verbs import Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +79,8 @@ _HELLO: Final[_Row] = {
 _WAY_BACK: Final[_Row] = {**_ANY, **_HELLO, Verb.RSET: {OK: Phase.READY}}
 # A chunk is taken (MORE) or refused; refused or not, its octets come (RFC 3030 section 2).
 _CHUNK: Final[_Row] = {Verb.BDAT: {MORE: Phase.CHUNK, FAIL: Phase.DEAD}}
+# The peer turns out to speak for somebody else, who is greeted in its place (Postfix's XCLIENT_README).
+_XCLIENT: Final[_Row] = {Verb.XCLIENT: {OK: Phase.CONNECT}}
 _TRANSACTION: Final[_Row] = {**_WAY_BACK, Verb.DATA: {MORE: Phase.BODY}, **_CHUNK}
 
 # phase -> verb -> outcome -> next phase. Absent verb: out of sequence (503). Absent outcome: stay.
@@ -89,10 +91,12 @@ TRANSITIONS: Final[dict[Phase, _Row]] = {
         Verb.CONNECT: {OK: Phase.GREETED, FAIL: Phase.REFUSED},
     },
     Phase.REFUSED: {Verb.QUIT: {OK: Phase.CLOSING}},
-    Phase.GREETED: {**_ANY, **_HELLO},
+    Phase.GREETED: {**_ANY, **_HELLO, **_XCLIENT},
     Phase.READY: {
         **_ANY,
         **_HELLO,
+        **_XCLIENT,
+        Verb.XFORWARD: {},
         Verb.STARTTLS: {OK: Phase.TLS},
         Verb.AUTH: {MORE: Phase.AUTH},
         Verb.MAIL: {OK: Phase.MAIL},
@@ -136,7 +140,8 @@ class Session:
 
     What this session is: `lmtp` instead of SMTP, and one that `needs_tls` or `needs_auth` before it takes mail. What
     has happened: it is `secure` (in TLS), `authenticated`, and `esmtp` (the last hello was not a HELO). What the last
-    hello announced: `offers_tls`, `offers_auth`, `offers_chunking`.
+    hello announced: `offers_tls`, `offers_auth`, `offers_chunking`, `offers_xclient` and `offers_xforward`; whoever
+    may say XCLIENT may say it before a hello, too.
     """
 
     __slots__ = (
@@ -148,6 +153,8 @@ class Session:
         "offers_auth",
         "offers_chunking",
         "offers_tls",
+        "offers_xclient",
+        "offers_xforward",
         "phase",
         "secure",
     )
@@ -165,6 +172,8 @@ class Session:
         self.offers_tls: bool = False
         self.offers_auth: bool = False
         self.offers_chunking: bool = False
+        self.offers_xclient: bool = False
+        self.offers_xforward: bool = False
 
     @property
     def has_transaction(self) -> bool:
@@ -175,19 +184,34 @@ class Session:
         """Everything that tells two sessions apart."""
         facts = (
             *(self.lmtp, self.needs_tls, self.needs_auth, self.secure, self.authenticated, self.esmtp),
-            *(self.offers_tls, self.offers_auth, self.offers_chunking),
+            *(self.offers_tls, self.offers_auth, self.offers_chunking, self.offers_xclient, self.offers_xforward),
         )
         return self.phase, facts
 
     def copy(self) -> Session:
         other = Session(self.phase, lmtp=self.lmtp, needs_tls=self.needs_tls, needs_auth=self.needs_auth)
         other.secure, other.authenticated, other.esmtp = self.secure, self.authenticated, self.esmtp
-        other.announce(tls=self.offers_tls, auth=self.offers_auth, chunking=self.offers_chunking)
+        other.announce(
+            tls=self.offers_tls,
+            auth=self.offers_auth,
+            chunking=self.offers_chunking,
+            xclient=self.offers_xclient,
+            xforward=self.offers_xforward,
+        )
         return other
 
-    def announce(self, *, tls: bool = False, auth: bool = False, chunking: bool = False) -> None:
+    def announce(
+        self,
+        *,
+        tls: bool = False,
+        auth: bool = False,
+        chunking: bool = False,
+        xclient: bool = False,
+        xforward: bool = False,
+    ) -> None:
         """What the hello that was just answered offers; what an earlier one did is forgotten."""
         self.offers_tls, self.offers_auth, self.offers_chunking = tls, auth, chunking
+        self.offers_xclient, self.offers_xforward = xclient, xforward
 
     def check(self, verb: Verb) -> Reply | None:
         """The refusal that `verb` has earned here, or None when it is in order."""
@@ -218,6 +242,10 @@ class Session:
             # RFC 3207 section 4.2: what was learnt in clear text is gone, what was announced with it.
             self.secure, self.authenticated, self.esmtp = True, False, False
             self.announce()
+        elif verb is Verb.XCLIENT:
+            # All but TLS begins anew: whatever was known was known of somebody else.
+            self.authenticated, self.esmtp = False, False
+            self.announce()
 
     def close(self) -> None:
         """The transport is gone, or its end was agreed."""
@@ -225,6 +253,7 @@ class Session:
 
 
 _WRONG_HELLO: Final = Reply(500, "Not a hello of this protocol", enhanced="5.5.1")  # RFC 2033 section 4.1
+_NOT_AVAILABLE: Final = Reply(502, "Not available", enhanced="5.5.1")
 _NO_RECIPIENTS: Final = Reply(554, "No valid recipients", enhanced="5.5.1")
 _ESMTP: Final = Guard("ESMTP", lambda s: s.esmtp, HELLO_FIRST)
 _SMTP: Final = Guard("SMTP", lambda s: not s.lmtp, _WRONG_HELLO)
@@ -262,9 +291,12 @@ GUARDS: Final[dict[Verb, tuple[Guard, ...]]] = {
     Verb.MAIL: (_TLS_IF_NEEDED, _AUTH_IF_NEEDED),
     Verb.VRFY: (_TLS_IF_NEEDED, _AUTH_IF_NEEDED),
     Verb.EXPN: (_TLS_IF_NEEDED, _AUTH_IF_NEEDED),
+    # Whoever is not trusted with them is not told that they exist. XCLIENT_README: neither waits for TLS or for AUTH.
+    Verb.XCLIENT: (Guard("XCLIENT is offered", lambda s: s.offers_xclient, _NOT_AVAILABLE),),
+    Verb.XFORWARD: (Guard("XFORWARD is offered", lambda s: s.offers_xforward, _NOT_AVAILABLE),),
     Verb.DATA: _RECIPIENTS,
     Verb.BDAT: (
-        Guard("CHUNKING is offered", lambda s: s.offers_chunking, Reply(502, "Not available", enhanced="5.5.1")),
+        Guard("CHUNKING is offered", lambda s: s.offers_chunking, _NOT_AVAILABLE),
         *_RECIPIENTS,
     ),
 }
@@ -276,6 +308,7 @@ REFUSALS: Final[dict[tuple[Phase, Verb], Reply]] = {
     (Phase.GREETED, Verb.DATA): HELLO_FIRST,
     (Phase.GREETED, Verb.STARTTLS): HELLO_FIRST,
     (Phase.GREETED, Verb.AUTH): HELLO_FIRST,
+    (Phase.GREETED, Verb.XFORWARD): HELLO_FIRST,
     (Phase.READY, Verb.RCPT): Reply(503, "Send MAIL first", enhanced="5.5.1"),
     (Phase.READY, Verb.DATA): Reply(503, "Send MAIL first", enhanced="5.5.1"),
     (Phase.READY, Verb.BDAT): Reply(503, "Send MAIL first", enhanced="5.5.1"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
-from smtpstate._abnf import UTF8_NON_ASCII
-from smtpstate._address import parse_domain_or_literal, parse_forward_path, parse_reverse_path
+from smtpstate._abnf import HELLO_UNTAGGED, IPV4_ADDRESS_LITERAL, IPV6_ADDRESS_LITERAL, UTF8_NON_ASCII
+from smtpstate._address import MAX_DOMAIN, Mailbox, parse_domain_or_literal, parse_forward_path, parse_reverse_path
 from smtpstate._commands import (
     Auth,
     AuthCancel,
@@ -30,13 +30,19 @@ from smtpstate._commands import (
     Verb,
     Vrfy,
     Wait,
+    XClient,
+    XForward,
 )
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._params import Parameters, split_parameters
+from smtpstate._policy import SENDABLE, Deviation, Notes
 from smtpstate._replies import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# A row's parser: the argument without the white space around it, the whole line, and where to note deviations.
+Parse: TypeAlias = "Callable[[str, bytes, Notes], Command]"
 
 
 @final
@@ -50,7 +56,7 @@ class Row:
     where it is not the usual.
     """
 
-    parse: Callable[[str, bytes], Command]
+    parse: Parse
     success: Reply
     silence: Reply | None = None
     ends_group: bool = True
@@ -59,29 +65,50 @@ class Row:
     bad_address: Reply | None = None
 
 
-def _bare(make: Callable[[bytes], Command]) -> Callable[[str, bytes], Command]:
-    """A verb without an argument; white space before the line ending is tolerated (section 4.1.1)."""
+def _bare(make: Callable[[bytes, frozenset[Deviation]], Command]) -> Parse:
+    """A verb without an argument."""
 
-    def parse(argument: str, raw: bytes) -> Command:
-        if argument.strip(" \t"):
+    def parse(argument: str, raw: bytes, notes: Notes) -> Command:
+        if argument:
             raise GrammarError(Fault.ARGUMENT)
-        return make(raw)
+        return make(raw, notes.flagged)
 
     return parse
 
 
-def _hello(make: Callable[[str, bytes], Command]) -> Callable[[str, bytes], Command]:
-    """ehlo = "EHLO" SP ( Domain / address-literal ) CRLF. Literals are tolerated in HELO too: such clients exist."""
+def _hello(make: Callable[[str, bytes, frozenset[Deviation]], Command], *, literals: bool = True) -> Parse:
+    """ehlo = "EHLO" SP ( Domain / address-literal ) CRLF; helo = "HELO" SP Domain CRLF; LHLO is as EHLO."""
 
-    def parse(argument: str, raw: bytes) -> Command:
-        return make(parse_domain_or_literal(argument.strip(" \t")), raw)
+    def parse(argument: str, raw: bytes, notes: Notes) -> Command:
+        domain = argument
+        if len(argument) <= MAX_DOMAIN and _UNTAGGED.fullmatch(argument):
+            notes.add(Deviation.HELLO_UNTAGGED)
+        else:
+            domain = parse_domain_or_literal(argument if argument.endswith("].") else argument.removesuffix("."))
+            if domain != argument:
+                notes.add(Deviation.HELLO_DOT)
+            if "_" in domain and domain[0] != "[":
+                notes.add(Deviation.HELLO_UNDERSCORE)
+            _note_literal(domain, notes)
+        if domain[0] == "[" and not literals:
+            notes.add(Deviation.HELO_LITERAL)
+        return make(domain, raw, notes.flagged)
 
     return parse
 
 
-def _string(make: Callable[[str, bytes], Command]) -> Callable[[str, bytes], Command]:
-    def parse(argument: str, raw: bytes) -> Command:
-        return make(argument.strip(" \t"), raw)
+def _string(make: Callable[[str, bytes, frozenset[Deviation]], Command]) -> Parse:
+    """A verb with a text, which is taken as it is: the "String" of section 4.1.2 has no room for what 3.5.1 shows."""
+
+    def parse(argument: str, raw: bytes, notes: Notes) -> Command:
+        return make(argument, raw, notes.flagged)
+
+    return parse
+
+
+def _attributes(parse_attributes: Callable[[str, bytes, frozenset[Deviation]], Command]) -> Parse:
+    def parse(argument: str, raw: bytes, notes: Notes) -> Command:
+        return parse_attributes(f" {argument}", raw, notes.flagged)
 
     return parse
 
@@ -90,46 +117,87 @@ def _string(make: Callable[[str, bytes], Command]) -> Callable[[str, bytes], Com
 _FLAG: Final = re.compile(r"[ \t]SMTPUTF8\Z", re.IGNORECASE | re.ASCII)
 
 
-def _question(make: type[Vrfy | Expn]) -> Callable[[str, bytes], Command]:
-    def parse(argument: str, raw: bytes) -> Command:
-        text = argument.strip(" \t")
-        if not text:
+def _question(make: type[Vrfy | Expn]) -> Parse:
+    def parse(argument: str, raw: bytes, notes: Notes) -> Command:
+        if not argument:
             raise GrammarError(Fault.ARGUMENT)
-        flag = _FLAG.search(text)
-        return make(text[: flag.start()].rstrip(" \t") if flag else text, raw, flag is not None)
+        flag = _FLAG.search(argument)
+        text = argument[: flag.start()].rstrip(" \t") if flag else argument
+        return make(text, raw, notes.flagged, flag is not None)
 
     return parse
 
 
+_UNTAGGED: Final = re.compile(HELLO_UNTAGGED)
+_KNOWN_LITERAL: Final = re.compile(rf"\[(?:{IPV4_ADDRESS_LITERAL}|{IPV6_ADDRESS_LITERAL})\]")
+_LONG: Final = 64  # octets of local part; section 4.5.3.1.1
+
+
+def _note_literal(domain: str, notes: Notes) -> None:
+    if domain.startswith("[") and _KNOWN_LITERAL.fullmatch(domain) is None:
+        notes.add(Deviation.UNKNOWN_LITERAL)
+
+
 # mail = "MAIL FROM:" Reverse-path [SP Mail-parameters] CRLF; rcpt likewise with "TO:". Nothing may stand between
-# the colon and the path, yet Outlook and others put a space there, so one is tolerated.
-_FROM: Final = re.compile(r"FROM: ?(?=<)", re.IGNORECASE)
-_TO: Final = re.compile(r"TO: ?(?=<)", re.IGNORECASE)
+# the colon and the path.
+_FROM: Final = re.compile(r"FROM:( *)(?=.)", re.IGNORECASE)
+_TO: Final = re.compile(r"TO:( *)(?=.)", re.IGNORECASE)
 
 
-def _parse_mail(argument: str, raw: bytes) -> Command:
-    match = _FROM.match(argument)
+def _after(keyword: re.Pattern[str], argument: str, notes: Notes) -> str:
+    """What stands behind the colon: a path, put into brackets where it has none, and parameters."""
+    match = keyword.match(argument)
     if match is None:
         raise GrammarError(Fault.ARGUMENT)
+    if match[1]:
+        notes.add(Deviation.SPACE_AFTER_COLON)
+    text = argument[match.end() :]
+    if text[0] != "<":
+        notes.add(Deviation.NO_BRACKETS)
+        word, space, rest = text.partition(" ")
+        text = f"<{word}>{space}{rest}"
+    return text
+
+
+def _note_path(text: str, rest: str, mailbox: Mailbox | None, notes: Notes) -> None:
+    """The deviations of a path and of the white space behind it."""
+    if text.startswith("<@"):
+        notes.add(Deviation.SOURCE_ROUTE)
+    if mailbox is not None:
+        if len(mailbox.local_part.encode()) > _LONG:
+            notes.add(Deviation.LONG_LOCAL_PART)
+        _note_literal(mailbox.domain, notes)
+    _note_words(rest, notes)
+
+
+def _note_words(text: str, notes: Notes) -> None:
+    if "  " in text:
+        notes.add(Deviation.EXTRA_SPACE)
+
+
+def _parse_mail(argument: str, raw: bytes, notes: Notes) -> Command:
+    text = _after(_FROM, argument, notes)
     utf8 = not argument.isascii()  # the grammars differ in nothing else, and whether it may be was settled before
-    path, rest = parse_reverse_path(argument[match.end() :], utf8=utf8)
-    return Mail(path, split_parameters(rest, utf8=utf8), raw)
+    path, rest = parse_reverse_path(text, utf8=utf8)
+    parameters = split_parameters(rest, utf8=utf8)
+    _note_path(text, rest, path.mailbox, notes)
+    return Mail(path, parameters, raw, notes.flagged)
 
 
-def _parse_rcpt(argument: str, raw: bytes) -> Command:
-    match = _TO.match(argument)
-    if match is None:
-        raise GrammarError(Fault.ARGUMENT)
+def _parse_rcpt(argument: str, raw: bytes, notes: Notes) -> Command:
+    text = _after(_TO, argument, notes)
     utf8 = not argument.isascii()
-    path, rest = parse_forward_path(argument[match.end() :], utf8=utf8)
-    return Rcpt(path, split_parameters(rest, utf8=utf8), raw)
+    path, rest = parse_forward_path(text, utf8=utf8)
+    parameters = split_parameters(rest, utf8=utf8)
+    _note_path(text, rest, path.mailbox, notes)
+    return Rcpt(path, parameters, raw, notes.flagged)
 
 
 # auth-command = "AUTH" SP sasl-mech [SP initial-response]; sasl-mech is 1*20 of upper case, digits, "-" and "_", and
 # compared without case here; initial-response is base64, or "=" for an empty one (RFC 4954 section 8).
-_AUTH: Final = re.compile(r" *([A-Z0-9_-]{1,20})(?: +([^ \t]+))?[ \t]*", re.IGNORECASE | re.ASCII)
+_AUTH: Final = re.compile(r"([A-Z0-9_-]{1,20})(?: +([^ \t]+))?", re.IGNORECASE | re.ASCII)
 # bdat-cmd = "BDAT" SP chunk-size [SP end-marker]; a size that no counter could hold is none (RFC 3030 section 2).
-_BDAT: Final = re.compile(r" *([0-9]{1,19})(?: +(LAST))?[ \t]*", re.IGNORECASE | re.ASCII)
+_BDAT: Final = re.compile(r"([0-9]{1,19})(?: +(LAST))?", re.IGNORECASE | re.ASCII)
 _LARGEST_CHUNK: Final = 2**63 - 1
 
 
@@ -141,21 +209,25 @@ def decode_base64(text: str) -> bytes:
         raise GrammarError(Fault.BASE64) from None
 
 
-def _parse_auth(argument: str, raw: bytes) -> Command:
+def _parse_auth(argument: str, raw: bytes, notes: Notes) -> Command:
     match = _AUTH.fullmatch(argument)
     if match is None:
         raise GrammarError(Fault.ARGUMENT)
     mechanism, response = match.groups()
+    if mechanism != mechanism.upper():
+        notes.add(Deviation.LOWER_CASE_MECHANISM)
+    _note_words(argument, notes)
     if response is None or response == "=":
-        return Auth(mechanism.upper(), None if response is None else b"", raw)
-    return Auth(mechanism.upper(), decode_base64(response), raw)
+        return Auth(mechanism.upper(), None if response is None else b"", raw, notes.flagged)
+    return Auth(mechanism.upper(), decode_base64(response), raw, notes.flagged)
 
 
-def _parse_bdat(argument: str, raw: bytes) -> Command:
+def _parse_bdat(argument: str, raw: bytes, notes: Notes) -> Command:
     match = _BDAT.fullmatch(argument)
     if match is None or int(match[1]) > _LARGEST_CHUNK:
         raise GrammarError(Fault.CHUNK_SIZE)
-    return Bdat(int(match[1]), match[2] is not None, raw)
+    _note_words(argument, notes)
+    return Bdat(int(match[1]), match[2] is not None, raw, notes.flagged)
 
 
 def parse_response(line: bytes) -> AuthResponse | AuthCancel:
@@ -176,7 +248,7 @@ _SEND_BODY: Final = Reply(354, "End the message with <CRLF>.<CRLF>")
 
 COMMANDS: Final[dict[Verb, Row]] = {
     Verb.EHLO: Row(_hello(Ehlo), _HELLO_OK, _HELLO_OK, junk=True, bad_address=_BAD_HELLO),
-    Verb.HELO: Row(_hello(Helo), _HELLO_OK, _HELLO_OK, junk=True, bad_address=_BAD_HELLO),
+    Verb.HELO: Row(_hello(Helo, literals=False), _HELLO_OK, _HELLO_OK, junk=True, bad_address=_BAD_HELLO),
     Verb.LHLO: Row(_hello(Lhlo), _HELLO_OK, _HELLO_OK, junk=True, bad_address=_BAD_HELLO),
     Verb.AUTH: Row(_parse_auth, AUTHENTICATED, NOT_AUTHENTICATED),
     # The octets follow at once, so nothing is owed: every chunk is answered at its end (see CHUNK and END).
@@ -212,6 +284,9 @@ COMMANDS: Final[dict[Verb, Row]] = {
         junk=True,
     ),
     Verb.HELP: Row(_string(Help), Reply(214, "RFC 5321 has all the help there is", enhanced="2.0.0"), junk=True),
+    # Nothing is owed for the command itself: the peer that it names is greeted, and that is the answer.
+    Verb.XCLIENT: Row(_attributes(XClient.parse), Reply(220), junk=True),
+    Verb.XFORWARD: Row(_attributes(XForward.parse), Reply(250, "Noted", enhanced="2.0.0"), junk=True),
 }
 
 # What is answered although nobody asked for it in words. A message that nobody took is not ours: 451.
@@ -236,9 +311,12 @@ VERDICTS: Final[dict[Verb, Verdict]] = {
     **{verb: Verdict(row.success, row.silence) for verb, row in COMMANDS.items() if row.silence is not None},
 }
 
+ATTRIBUTE_VERBS: Final = frozenset({Verb.XCLIENT, Verb.XFORWARD})
+ATTRIBUTE_LINE: Final = 512  # octets of their lines that any receiver takes, CRLF included; XFORWARD_README
+
 _VERBS: Final[dict[str, Verb]] = {verb.name: verb for verb in COMMANDS}
 # Verbs that RFCs define and no configuration here enables: known, so 502 and not 500 (section 4.2.4).
-NOT_IMPLEMENTED: Final = frozenset({"ATRN", "BURL", "ETRN", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD"})
+NOT_IMPLEMENTED: Final = frozenset({"ATRN", "BURL", "ETRN", "SAML", "SEND", "SOML", "TURN"})
 
 # Syntax faults and what they earn. What a malformed address earns may stand in a row.
 FAULT_REPLIES: Final[dict[Fault, Reply]] = {
@@ -281,13 +359,21 @@ def find_verb(line: bytes) -> Verb:
     return verb
 
 
-def parse_command(verb: Verb, line: bytes, *, utf8: bool = False) -> Command:
+def parse_command(verb: Verb, line: bytes, notes: Notes | None = None, *, utf8: bool = False) -> Command:
     """The command in `line`, which begins with `verb`. Raises GrammarError.
 
-    `utf8` says that SMTPUTF8 was offered; whether the transaction asked for it is for `may_be_international` to say.
+    How it departs from the grammar goes into `notes`, and from there into the command's `deviations`. White space
+    around the argument is no part of it. `utf8` says that SMTPUTF8 was offered; whether the transaction asked for it is
+    for `may_be_international` to say.
     """
-    text = _text(line, utf8=utf8 and verb in _INTERNATIONAL)
-    return COMMANDS[verb].parse(text[len(verb.name) + 1 :], line)
+    notes = notes or Notes()
+    text = _text(line, utf8=utf8 and verb in _INTERNATIONAL)[len(verb.name) :]
+    argument = text.strip(" \t")
+    if text[-1:] in (" ", "\t"):
+        notes.add(Deviation.TRAILING_SPACE)
+    if argument and len(text) - len(text.lstrip(" \t")) > 1:
+        notes.add(Deviation.EXTRA_SPACE)
+    return COMMANDS[verb].parse(argument, line, notes)
 
 
 def _text(line: bytes, *, utf8: bool) -> str:
@@ -321,6 +407,8 @@ def fault_reply(verb: Verb | None, fault: Fault) -> Reply:
     row = None if verb is None else COMMANDS[verb]
     if fault is Fault.ADDRESS and row is not None and row.bad_address is not None:
         return row.bad_address
+    if fault is Fault.PARAMETER_UNKNOWN and verb in ATTRIBUTE_VERBS:
+        fault = Fault.PARAMETER_VALUE  # 555 is for MAIL and RCPT (RFC 5321 section 4.1.1.11)
     return _OTHER_REPLIES.get((verb, fault), FAULT_REPLIES[fault])
 
 
@@ -331,7 +419,8 @@ def _parameters(parameters: Parameters) -> str:
 def encode_command(command: Command, limit: int, *, utf8: bool = False) -> bytes:
     """The line for `command`, its CRLF included, `limit` octets at most; ASCII, or UTF-8 with `utf8`.
 
-    Whatever could not be read back as the same command is not sent: LocalProtocolError.
+    Whatever could not be read back as the same command is not sent, nor what departs from the grammar for another
+    reason than a name that it was given (SENDABLE): LocalProtocolError.
     """
     match command:
         case Ehlo(domain) | Helo(domain) | Lhlo(domain):
@@ -348,15 +437,17 @@ def encode_command(command: Command, limit: int, *, utf8: bool = False) -> bytes
             argument = f" FROM:<{path}>{_parameters(parameters)}"
         case Rcpt(path, parameters):
             argument = f" TO:<{path}>{_parameters(parameters)}"
-        case Vrfy(text, _, smtputf8) | Expn(text, _, smtputf8):
+        case Vrfy(text=text, smtputf8=smtputf8) | Expn(text=text, smtputf8=smtputf8):
             argument = f" {text}" + (" SMTPUTF8" if smtputf8 else "")
+        case XClient() | XForward():
+            argument = command.format()
         case Noop(text) | Help(text):
             argument = f" {text}" if text else ""
         case _:
             argument = ""
     try:
         line = (command.verb.name + argument).encode("utf-8" if utf8 else "ascii")
-        same = parse_command(command.verb, line, utf8=utf8) == command
+        same = parse_command(command.verb, line, Notes(SENDABLE), utf8=utf8) == command
     except (UnicodeEncodeError, GrammarError):
         same = False
         line = b""

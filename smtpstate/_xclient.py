@@ -8,17 +8,20 @@ that the sender does not have are an `Absence`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, unique
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, TypeVar, final
 
 from smtpstate._abnf import DOMAIN
 from smtpstate._errors import Fault, GrammarError
 from smtpstate._params import decode_xtext, encode_xtext
+from smtpstate._verbs import Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from smtpstate._policy import Deviation
 
 MAX_VALUE: Final = 255  # octets of a value, decoded; XFORWARD_README
 MAX_PROTOCOL: Final = 64  # of PROTO in XFORWARD
@@ -32,6 +35,11 @@ _ATTRIBUTES: Final = re.compile(rf"(?:{_ATTRIBUTE.pattern})+ *")
 _DOMAIN: Final = re.compile(DOMAIN)
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 _CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+# As EHLO announces them, in Postfix's order.
+XCLIENT_NAMES: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "REVERSE_NAME", "LOGIN", "DESTADDR", "DESTPORT")
+XFORWARD_NAMES: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
 
 
 @final
@@ -54,13 +62,15 @@ class XForwardSource(Enum):
 
 Text: TypeAlias = str | Absence
 Port: TypeAlias = int | Absence
+_Attributes: TypeAlias = "tuple[tuple[str, Text | Port | XForwardSource | None], ...]"
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class XClient:
-    """The attributes of one XCLIENT. Addresses are canonical, without "IPV6:"."""
+    """XCLIENT: the attributes of one command. Addresses are canonical, without "IPV6:". Postfix's XCLIENT_README."""
 
+    verb: ClassVar[Verb] = Verb.XCLIENT
     name: Text | None = None
     reverse_name: Text | None = None
     port: Port | None = None
@@ -70,30 +80,64 @@ class XClient:
     destination_address: Text | None = None
     destination_port: Port | None = None
     address: Text | None = None
+    raw: bytes = field(default=b"", compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=frozenset(), compare=False, repr=False)
 
     @staticmethod
-    def parse(text: str) -> XClient:
-        """What follows the verb, its first SP included. Raises GrammarError.
+    def parse(text: str, raw: bytes = b"", deviations: frozenset[Deviation] = frozenset()) -> XClient:
+        """What follows the verb, its first SP included; `raw` is the whole line. Raises GrammarError.
 
         PARAMETER_SYNTAX for what is not NAME=VALUE, for nothing at all, and for a name that comes twice;
         PARAMETER_UNKNOWN for a name that is not one of these; PARAMETER_VALUE for a value that its name does not allow.
         """
-        raw = _split(text, _XCLIENT_NAMES)
+        found = _split(text, XCLIENT_NAMES)
         return XClient(
-            name=_take(raw, "NAME", _host_name),
-            reverse_name=_take(raw, "REVERSE_NAME", _host_name),
-            port=_take(raw, "PORT", _port),
-            protocol=_take(raw, "PROTO", _smtp_or_esmtp),
-            helo=_take(raw, "HELO", _any_text),
-            login=_take(raw, "LOGIN", _any_text),
-            destination_address=_take(raw, "DESTADDR", _address),
-            destination_port=_take(raw, "DESTPORT", _port),
-            address=_take(raw, "ADDR", _address),
+            name=_take(found, "NAME", _host_name),
+            reverse_name=_take(found, "REVERSE_NAME", _host_name),
+            port=_take(found, "PORT", _port),
+            protocol=_take(found, "PROTO", _smtp_or_esmtp),
+            helo=_take(found, "HELO", _any_text),
+            login=_take(found, "LOGIN", _any_text),
+            destination_address=_take(found, "DESTADDR", _address),
+            destination_port=_take(found, "DESTPORT", _port),
+            address=_take(found, "ADDR", _address),
+            raw=raw,
+            deviations=deviations,
+        )
+
+    def over(self, earlier: XClient | None) -> XClient:
+        """What is known after `earlier` and then this, which says nothing of what it did not send.
+
+        LOGIN is the exception: without a word about it nobody is logged in, as in Postfix.
+        """
+        if earlier is None:
+            return self
+        return XClient(
+            name=self.name if self.name is not None else earlier.name,
+            reverse_name=self.reverse_name if self.reverse_name is not None else earlier.reverse_name,
+            port=self.port if self.port is not None else earlier.port,
+            protocol=self.protocol if self.protocol is not None else earlier.protocol,
+            helo=self.helo if self.helo is not None else earlier.helo,
+            login=self.login,
+            destination_address=self.destination_address
+            if self.destination_address is not None
+            else earlier.destination_address,
+            destination_port=self.destination_port if self.destination_port is not None else earlier.destination_port,
+            address=self.address if self.address is not None else earlier.address,
         )
 
     def format(self) -> str:
         """What `parse` reads. ADDR comes last: in another command it would come from an address without privilege."""
-        return _format(
+        return _format(self._attributes)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The attributes that it has."""
+        return frozenset(name for name, value in self._attributes if value is not None)
+
+    @property
+    def _attributes(self) -> _Attributes:
+        return (
             ("NAME", self.name),
             ("REVERSE_NAME", self.reverse_name),
             ("PORT", self.port),
@@ -109,8 +153,9 @@ class XClient:
 @final
 @dataclass(frozen=True, slots=True)
 class XForward:
-    """The attributes of one XFORWARD. Addresses are canonical, without "IPV6:"."""
+    """XFORWARD: the attributes of one command. Addresses are canonical, without "IPV6:". Postfix's XFORWARD_README."""
 
+    verb: ClassVar[Verb] = Verb.XFORWARD
     name: Text | None = None
     address: Text | None = None
     port: Port | None = None
@@ -118,24 +163,51 @@ class XForward:
     helo: Text | None = None
     ident: Text | None = None
     source: XForwardSource | Absence | None = None
+    raw: bytes = field(default=b"", compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=frozenset(), compare=False, repr=False)
 
     @staticmethod
-    def parse(text: str) -> XForward:
-        """What follows the verb, its first SP included. Raises GrammarError as `XClient.parse` does."""
-        raw = _split(text, _XFORWARD_NAMES)
+    def parse(text: str, raw: bytes = b"", deviations: frozenset[Deviation] = frozenset()) -> XForward:
+        """What follows the verb, its first SP included; `raw` is the whole line. Raises as `XClient.parse` does."""
+        found = _split(text, XFORWARD_NAMES)
         return XForward(
-            name=_take(raw, "NAME", _any_text),  # README: it may be a name that is not of the DNS
-            address=_take(raw, "ADDR", _address),
-            port=_take(raw, "PORT", _port),
-            protocol=_take(raw, "PROTO", _protocol),
-            helo=_take(raw, "HELO", _any_text),
-            ident=_take(raw, "IDENT", _any_text),
-            source=_take(raw, "SOURCE", _source),
+            name=_take(found, "NAME", _any_text),  # README: it may be a name that is not of the DNS
+            address=_take(found, "ADDR", _address),
+            port=_take(found, "PORT", _port),
+            protocol=_take(found, "PROTO", _protocol),
+            helo=_take(found, "HELO", _any_text),
+            ident=_take(found, "IDENT", _any_text),
+            source=_take(found, "SOURCE", _source),
+            raw=raw,
+            deviations=deviations,
+        )
+
+    def over(self, earlier: XForward | None) -> XForward:
+        """What is known after `earlier` and then this, which says nothing of what it did not send."""
+        if earlier is None:
+            return self
+        return XForward(
+            name=self.name if self.name is not None else earlier.name,
+            address=self.address if self.address is not None else earlier.address,
+            port=self.port if self.port is not None else earlier.port,
+            protocol=self.protocol if self.protocol is not None else earlier.protocol,
+            helo=self.helo if self.helo is not None else earlier.helo,
+            ident=self.ident if self.ident is not None else earlier.ident,
+            source=self.source if self.source is not None else earlier.source,
         )
 
     def format(self) -> str:
         """What `parse` reads."""
-        return _format(
+        return _format(self._attributes)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The attributes that it has."""
+        return frozenset(name for name, value in self._attributes if value is not None)
+
+    @property
+    def _attributes(self) -> _Attributes:
+        return (
             ("NAME", self.name),
             ("ADDR", _with_tag(self.address)),
             ("PORT", self.port),
@@ -146,16 +218,12 @@ class XForward:
         )
 
 
-_XCLIENT_NAMES: Final = frozenset(
-    {"NAME", "REVERSE_NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT"}
-)
-_XFORWARD_NAMES: Final = frozenset({"NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE"})
 _NAMES_OF_HOSTS: Final = frozenset({"NAME", "REVERSE_NAME"})
 
 _T = TypeVar("_T")
 
 
-def _split(text: str, names: frozenset[str]) -> dict[str, str]:
+def _split(text: str, names: tuple[str, ...]) -> dict[str, str]:
     """Name in upper case -> decoded value."""
     if _ATTRIBUTES.fullmatch(text) is None:
         raise GrammarError(Fault.PARAMETER_SYNTAX)
@@ -248,7 +316,7 @@ def _with_tag(address: Text | None) -> Text | None:
     return f"IPV6:{address}" if isinstance(address, str) and ":" in address else address
 
 
-def _format(*attributes: tuple[str, Text | Port | XForwardSource | None]) -> str:
+def _format(attributes: _Attributes) -> str:
     return "".join(f" {name}={_encode(value)}" for name, value in attributes if value is not None)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, final
 
 from smtpstate._abnf import ESMTP_KEYWORD
 from smtpstate._address import ascii_form as ascii_form
+from smtpstate._address import domain_key as domain_key
 from smtpstate._address import needs_smtputf8 as needs_smtputf8
 from smtpstate._carried import DateTime as DateTime
 from smtpstate._carried import DeliverBy as DeliverBy
@@ -28,9 +29,14 @@ from smtpstate._carried import Rrvs as Rrvs
 from smtpstate._carried import ServerLimits as ServerLimits
 from smtpstate._carried import Submitter as Submitter
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
-from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, Parameters, ParameterTable
+from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, ParameterTable
 from smtpstate._params import Parameter as Parameter
+from smtpstate._params import Parameters as Parameters
 from smtpstate._params import flag as flag
+from smtpstate._xclient import Absence as Absence
+from smtpstate._xclient import XClient as XClient
+from smtpstate._xclient import XForward as XForward
+from smtpstate._xclient import XForwardSource as XForwardSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -50,8 +56,9 @@ class Extension:
     """An extension as a server offers it and as both seats check it. RFC 5321 section 2.2.
 
     `keyword` is what EHLO says, `announced` the parameters behind it. `mail` and `rcpt` are the parameters that MAIL
-    and RCPT may then have. `needs` are the EHLO keywords that have to be offered beside it; `tls_only` says that it is
-    not offered in clear. Keywords are in upper case. Raises LocalProtocolError for what EHLO cannot say.
+    and RCPT may then have. `needs` are the EHLO keywords that have to be offered beside it. `tls_only` says that it is
+    not offered in clear, and that a client counts on it only where the server's certificate was verified. Keywords are
+    in upper case. Raises LocalProtocolError for what EHLO cannot say.
     """
 
     keyword: str
@@ -84,19 +91,41 @@ def _parses(parse: Callable[[str], object]) -> Callable[[str | None], bool]:
     return check
 
 
+def _always(value: str | None) -> bool:
+    return True
+
+
+def _does_not_return(value: str | None) -> bool:
+    return value is not None and not DeliverBy.parse(value).returns
+
+
+def _continues(value: str | None) -> bool:
+    return value is not None and Rrvs.parse(value).continues
+
+
+# What a message may lose on its way to a server that does not offer the extension: all of DSN, for then the reports are
+# the sender's to make (RFC 3461 section 5.2.2); the submitter (RFC 4954 section 5) and the priority (RFC 6710); a time
+# after which it would not come back (RFC 2852); a date that a header field tells, too (RFC 7293 section 5).
+#
 # The increments are what the RFC says, or the longest spelling where it says nothing or was not at hand: RFC 1870 and
 # RFC 6531 were read; RFC 4954's 500 is known at second hand; the rest is counted.
 DSN: Final = Extension(
     "DSN",
-    mail=(Parameter("RET", _parses(Ret.parse), 9), Parameter("ENVID", _parses(Envid.parse), 307)),
-    rcpt=(Parameter("NOTIFY", _parses(Notify.parse), 29), Parameter("ORCPT", _parses(OriginalRecipient.parse), 507)),
+    mail=(
+        Parameter("RET", _parses(Ret.parse), 9, expendable=_always),
+        Parameter("ENVID", _parses(Envid.parse), 307, expendable=_always),
+    ),
+    rcpt=(
+        Parameter("NOTIFY", _parses(Notify.parse), 29, expendable=_always),
+        Parameter("ORCPT", _parses(OriginalRecipient.parse), 507, expendable=_always),
+    ),
 )
 SMTPUTF8: Final = Extension("SMTPUTF8", mail=(Parameter("SMTPUTF8", flag, 10),), needs=frozenset({"8BITMIME"}))
 REQUIRETLS: Final = Extension("REQUIRETLS", mail=(Parameter("REQUIRETLS", flag, 11),), tls_only=True)
-RRVS: Final = Extension("RRVS", rcpt=(Parameter("RRVS", _parses(Rrvs.parse), 33),))
+RRVS: Final = Extension("RRVS", rcpt=(Parameter("RRVS", _parses(Rrvs.parse), 33, expendable=_continues),))
 
 # AUTH itself is the core's: RFC 4954. What it adds to MAIL may be sent before and without authentication.
-_AUTH: Final = Extension("AUTH", mail=(Parameter("AUTH", _parses(Submitter.parse), 500),))
+_AUTH: Final = Extension("AUTH", mail=(Parameter("AUTH", _parses(Submitter.parse), 500, expendable=_always),))
 
 
 def deliver_by(minimum: int | None = None) -> Extension:
@@ -107,13 +136,14 @@ def deliver_by(minimum: int | None = None) -> Extension:
         _refuse_if(minimum is not None and by.returns and by.seconds < minimum)
 
     announced = () if minimum is None else (str(minimum),)
-    return Extension("DELIVERBY", announced, mail=(Parameter("BY", _parses(parse), 17),))
+    return Extension("DELIVERBY", announced, mail=(Parameter("BY", _parses(parse), 17, expendable=_does_not_return),))
 
 
 def mt_priority(profile: str | None = None) -> Extension:
     """MT-PRIORITY; `profile` is a registered name: MIXER, STANAG4406 or NSEP. RFC 6710."""
     announced = () if profile is None else (profile,)
-    return Extension("MT-PRIORITY", announced, mail=(Parameter("MT-PRIORITY", _parses(Priority.parse), 15),))
+    row = Parameter("MT-PRIORITY", _parses(Priority.parse), 15, expendable=_always)
+    return Extension("MT-PRIORITY", announced, mail=(row,))
 
 
 def future_release(seconds: int, until: str) -> Extension:
@@ -251,12 +281,12 @@ _KEYWORDS: Final[Mapping[type, str]] = {
 }
 
 
-def parameters(*values: Carried) -> Parameters:
-    """`values` as MAIL and RCPT have them: `Rcpt(path, parameters(Notify.NEVER))`.
+def parameters(*values: Carried | None) -> Parameters:
+    """`values` as MAIL and RCPT have them: `Rcpt(path, parameters(Notify.NEVER))`. None is left out.
 
     Nothing is checked; a command with parameters that are not legal, offered, or its own is refused when it is sent.
     """
-    return tuple((_KEYWORDS[type(value)], value.format()) for value in values)
+    return tuple((_KEYWORDS[type(value)], value.format()) for value in values if value is not None)
 
 
 def _read(command: Mail | Rcpt, keyword: str, parse: Callable[[str], _Value]) -> _Value | None:

@@ -14,6 +14,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, final, overload
 
 from smtpstate._events import Flow, TlsInfo
+from smtpstate._keys import channel_bindings
+from smtpstate._sasl import certificate_names
 from smtpstate._server import ServerConnection
 from smtpstate._state import Phase
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from smtpstate._client import ClientConnection
     from smtpstate._events import ClientEvent, ConnectionClosed, ServerEvent
+    from smtpstate._keys import ChannelBinding
 
 _RECORD: Final = 16_384  # octets of plaintext in a record at most; RFC 8446 section 5.1
 _HELLO: Final = 16_384  # octets kept of what a client opens with, to find the name it asks for
@@ -72,6 +75,7 @@ class SecureConnection(Generic[_Event_co]):
 
     __slots__ = (
         "_barren",
+        "_certificate",
         "_drained",
         "_eof",
         "_flushing",
@@ -95,6 +99,7 @@ class SecureConnection(Generic[_Event_co]):
         *,
         server_side: bool,
         server_hostname: str | None,
+        certificate: bytes | None = None,
     ) -> None:
         self.connection: Final = connection
         self.failure: ssl.SSLError | None = None
@@ -103,6 +108,7 @@ class SecureConnection(Generic[_Event_co]):
         self._tls: Final = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
+        self._certificate: Final = certificate  # the server's, if that is us
         # A client's certificate carries no name that we could check.
         self._verifies: Final = context.verify_mode is not ssl.CERT_NONE and (server_side or context.check_hostname)
         self._stage: _Stage = _Stage.NEW
@@ -258,7 +264,18 @@ class SecureConnection(Generic[_Event_co]):
             alpn=tls.selected_alpn_protocol(),
             peer_certificate=certificate,
             verified=certificate is not None and self._verifies,
+            bindings=self._bindings(certificate),
+            identities=_identities(tls) if tls.server_side and self._verifies else (),
         )
+
+    def _bindings(self, peer_certificate: bytes | None) -> tuple[ChannelBinding, ...]:
+        """What ties AUTH to this session: as much as Python's ssl knows, which has no exporter."""
+        tls = self._tls
+        # Whoever has a session with both sides can give them the same tls-unique by resuming both, unless the extended
+        # master secret is in use, of which ssl says nothing: RFC 7627 section 1.
+        unique = None if tls.session_reused else tls.get_channel_binding("tls-unique")
+        certificate = self._certificate if tls.server_side else peer_certificate
+        return channel_bindings(tls.version() or "", certificate=certificate, unique=unique)
 
     # Records.
 
@@ -319,6 +336,7 @@ def secure(
     *,
     server_hostname: str | None = None,
     server_side: bool | None = None,
+    certificate: bytes | None = None,
 ) -> SecureConnection[ServerEvent]: ...
 @overload
 def secure(
@@ -327,6 +345,7 @@ def secure(
     *,
     server_hostname: str | None = None,
     server_side: bool | None = None,
+    certificate: bytes | None = None,
 ) -> SecureConnection[ClientEvent]: ...
 @overload
 def secure(
@@ -335,6 +354,7 @@ def secure(
     *,
     server_hostname: str | None = None,
     server_side: bool | None = None,
+    certificate: bytes | None = None,
 ) -> SecureConnection[_Event_co]: ...
 def secure(
     connection: TlsCapable[_Event_co],
@@ -342,12 +362,15 @@ def secure(
     *,
     server_hostname: str | None = None,
     server_side: bool | None = None,
+    certificate: bytes | None = None,
 ) -> SecureConnection[_Event_co]:
     """Wraps `connection` so that its TLS is taken care of: STARTTLS when it is agreed, or from the first octet when
     the connection was made with `implicit_tls`.
 
     `server_hostname` is a client's: the name to ask for and to check. `server_side` is found by the connection's class
-    unless it is given. Raises ValueError or ssl.SSLError when context, seat and name do not go together, among
+    unless it is given. `certificate` is a server's, in DER: what its context shows to every client, which ssl does not
+    tell; with it there is a channel binding, tls-server-end-point, under TLS 1.3 as well. Leave it out for a context
+    that has several. Raises ValueError or ssl.SSLError when context, seat and name do not go together, among
     them a context that checks a name, and no name.
     """
     if server_side is None:
@@ -357,18 +380,32 @@ def secure(
         raise ValueError("server_hostname is for the client's side")
     if not server_side and context.check_hostname and not server_hostname:
         raise ValueError("this context checks the server's name, so server_hostname is needed")
-    return SecureConnection(connection, context, server_side=server_side, server_hostname=server_hostname)
+    if not server_side and certificate is not None:
+        raise ValueError("certificate is for the server's side")
+    return SecureConnection(
+        connection, context, server_side=server_side, server_hostname=server_hostname, certificate=certificate
+    )
 
 
-def server_context(certfile: str | Path, keyfile: str | Path, password: str | None = None) -> ssl.SSLContext:
+def server_context(
+    certfile: str | Path,
+    keyfile: str | Path,
+    password: str | None = None,
+    *,
+    client_cafile: str | Path | None = None,
+) -> ssl.SSLContext:
     """A server's context: TLS 1.2 and up (RFC 8996), no renegotiation, no compression (RFC 9325 section 3).
 
-    Both files are PEM; `certfile` holds the chain, our own certificate first. Raises OSError for a file that cannot be
-    read, and ssl.SSLError, one of its kind, for what is no certificate or key, a key that belongs to another
-    certificate, and an encrypted key without its `password`. Never asks for it on a terminal.
+    All files are PEM; `certfile` holds the chain, our own certificate first. With `client_cafile` a client may show a
+    certificate that one of these authorities has made, for EXTERNAL; a bad one fails the handshake. Raises OSError for
+    a file that cannot be read, and ssl.SSLError, one of its kind, for what is no certificate or key, a key that belongs
+    to another certificate, and an encrypted key without its `password`. Never asks for it on a terminal.
     """
     context = _hardened(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     context.load_cert_chain(certfile, keyfile, password if password is not None else "")
+    if client_cafile is not None:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(client_cafile)
     return context
 
 
@@ -394,6 +431,14 @@ def _hardened(context: ssl.SSLContext) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     return context
+
+
+def _identities(tls: ssl.SSLObject) -> tuple[str, ...]:
+    """The names in a client's verified certificate."""
+    try:
+        return certificate_names(tls.getpeercert() or {})
+    except ValueError:  # a name that is not UTF-8
+        return ()
 
 
 def _sent_name(server_hostname: str | None) -> str | None:

@@ -9,6 +9,7 @@ from smtpstate import (
     ConnectionClosed,
     Flow,
     Limits,
+    Peer,
     Phase,
     ServerConfig,
     ServerConnection,
@@ -67,13 +68,20 @@ class Seat:
         handler: Handler = accept_all,
         implicit_tls: bool = False,
         greet: bool = True,
+        peer: Peer | None = None,
+        trusted: bool = False,
     ) -> None:
         if config is None:
             config = ServerConfig("mx.example.org", limits or Limits())
         self.clock = ManualClock()
         self.traced: list[TraceLine] = []
         self.connection = ServerConnection(
-            config, clock=self.clock, implicit_tls=implicit_tls, trace=self.traced.append
+            config,
+            clock=self.clock,
+            peer=peer,
+            implicit_tls=implicit_tls,
+            trusted=trusted,
+            trace=self.traced.append,
         )
         self.handler = handler
         self.events: list[ServerEvent] = []

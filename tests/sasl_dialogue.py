@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from smtpstate._keys import ChannelBinding, ScramKeys, WorkNeeded, password_work
 from smtpstate._sasl import (
     Answer,
+    CertificateGiven,
     Challenge,
     ClientMechanism,
     ClientStep,
@@ -31,7 +32,7 @@ BINDING = ChannelBinding("tls-exporter", bytes(32))
 _work = password_work("pencil", b"salt of 16 octet")
 KEYS = ScramKeys.derive(_work, _work.run())
 
-Asked = PasswordGiven | KeysNeeded | TokenGiven
+Asked = PasswordGiven | KeysNeeded | TokenGiven | CertificateGiven
 
 
 def accounts(asked: Asked) -> Answer:
@@ -41,7 +42,7 @@ def accounts(asked: Asked) -> Answer:
             return authzid or username
         case KeysNeeded("user" | "admin", _):
             return KEYS
-        case TokenGiven(_, "token"):
+        case TokenGiven(_, "token") | CertificateGiven("user"):
             return "user"
         case _:
             return None
@@ -74,7 +75,7 @@ def converse(
                     raise AssertionError(said)
                 assert isinstance(said, Respond)
                 step = server.step(said.data)
-            case PasswordGiven() | KeysNeeded() | TokenGiven():
+            case PasswordGiven() | KeysNeeded() | TokenGiven() | CertificateGiven():
                 step = server.answer(decide(step))
             case Success():
                 return step, client.concluded()

@@ -5,17 +5,20 @@ from __future__ import annotations
 import pytest
 
 from smtpstate._admission import admit, admit_response, announced, masked, refuse_long
-from smtpstate._commands import Auth, AuthCancel, AuthResponse, Bdat, Expn, Mail, Noop, Rcpt, Vrfy
+from smtpstate._commands import Auth, AuthCancel, AuthResponse, Bdat, Expn, Mail, Noop, Rcpt, Verb, Vrfy, XClient
 from smtpstate._config import OFFERS
 from smtpstate._events import CommandRefused, Violation
 from smtpstate._lines import Line, LineEnding
+from smtpstate._policy import MX, STRICT, Deviation, Policy, Treatment
 from smtpstate._state import Phase, Session
 from smtpstate.extensions import tables
+from tests.deviations import DEVIANTS, Deviant
 from tests.helpers import session_at
 
 READY = session_at(Phase.READY, "esmtp")
 MAIL = session_at(Phase.MAIL, "esmtp")
 RCPT = session_at(Phase.RCPT, "esmtp", "offers_chunking")
+TRUSTED = session_at(Phase.GREETED, "offers_xclient")
 AUTH = session_at(Phase.READY, "esmtp", "offers_auth")
 
 
@@ -24,7 +27,10 @@ AUTH = session_at(Phase.READY, "esmtp", "offers_auth")
     [
         (b"", READY, Violation.UNKNOWN_COMMAND, 500, "5.5.2", "no verb"),
         (b"FROB x", READY, Violation.UNKNOWN_COMMAND, 500, "5.5.2", "RFC 5321 section 4.2.4"),
-        (b"XCLIENT X", READY, Violation.NOT_IMPLEMENTED, 502, "5.5.1", "known, and nobody enables it"),
+        (b"ETRN X", READY, Violation.NOT_IMPLEMENTED, 502, "5.5.1", "known, and nobody enables it"),
+        (b"XCLIENT X", READY, Violation.NOT_IMPLEMENTED, 502, "5.5.1", "known, and nobody else is told more"),
+        (b"XCLIENT X", TRUSTED, Violation.PARAMETER_SYNTAX, 501, "5.5.4", "no attribute"),
+        (b"XCLIENT COLOUR=red", TRUSTED, Violation.PARAMETER_UNKNOWN, 501, "5.5.4", "555 is for MAIL and RCPT"),
         (b"AUTH PLAIN", READY, Violation.NOT_IMPLEMENTED, 502, "5.5.1", "known, and not offered"),
         (b"AUTH NTLM", AUTH, Violation.UNKNOWN_MECHANISM, 504, "5.5.4", "offered, but not this one"),
         (b"AUTH", AUTH, Violation.ARGUMENT, 501, "5.5.4", "no mechanism"),
@@ -37,6 +43,7 @@ AUTH = session_at(Phase.READY, "esmtp", "offers_auth")
         (b"DATA", MAIL, Violation.OUT_OF_SEQUENCE, 554, "5.5.1", "no recipient"),
         (b"RCPT garbage", READY, Violation.OUT_OF_SEQUENCE, 503, "5.5.1", "order comes before syntax"),
         (b"NOOP \xff", READY, Violation.SYNTAX, 500, "5.5.2", "8-bit octets stand in no command"),
+        (b"MAIL FROM:a@b.example", READY, Violation.ARGUMENT, 501, "5.5.4", "no brackets"),
         (b"MAIL <a@b.example>", READY, Violation.ARGUMENT, 501, "5.5.4", "no FROM:"),
         (b"MAIL FROM:<a@@b>", READY, Violation.ADDRESS, 501, "5.1.7", "RFC 3463 has a code for senders"),
         (b"RCPT TO:<a@@b>", MAIL, Violation.ADDRESS, 501, "5.1.3", "and one for recipients"),
@@ -61,12 +68,21 @@ def test_what_is_in_order_is_a_command() -> None:
     assert admit(b"mail from:<a@b.example> size=1", READY, OFFERS) == Mail.of("a@b.example", size=1)
     assert admit(b"rcpt to:<a@b.example>", MAIL, OFFERS) == Rcpt.of("a@b.example")
     assert admit(b"bdat 3 last", RCPT, OFFERS) == Bdat(3, last=True)
+    assert admit(b"xclient port=1", TRUSTED, OFFERS) == XClient(port=1)
     assert admit(b"auth plain", AUTH, OFFERS, ("PLAIN",)) == Auth("PLAIN")
 
 
 @pytest.mark.parametrize(
     ("line", "octets"),
-    [(b"BDAT 3 LAST", 3), (b"bdat  0", 0), (b"BDAT 9223372036854775807", 2**63 - 1), (b"DATA", None), (b"", None)],
+    [
+        (b"BDAT 3 LAST", 3),
+        (b"bdat  0", 0),
+        (b"BDAT\t 4", 4),
+        (b"BDAT \t5", 5),
+        (b"BDAT 9223372036854775807", 2**63 - 1),
+        (b"DATA", None),
+        (b"", None),
+    ],
 )
 def test_only_a_refused_bdat_has_octets_that_follow(line: bytes, octets: int | None) -> None:
     refused = admit(line, READY, OFFERS)
@@ -179,3 +195,54 @@ def test_after_helo_there_are_no_parameters() -> None:
     refused = admit(b"MAIL FROM:<a@b.example> SIZE=1", Session(Phase.READY), OFFERS)
     assert isinstance(refused, CommandRefused)
     assert refused.violation is Violation.PARAMETER_UNKNOWN
+
+
+PLACES = {Verb.RCPT: MAIL, Verb.DATA: RCPT, Verb.AUTH: AUTH}
+
+
+@pytest.mark.parametrize("row", DEVIANTS, ids=lambda row: row.deviation.name)
+@pytest.mark.parametrize("profile", ["mx", "strict", "accept"])
+def test_what_becomes_of_a_deviation(row: Deviant, profile: str) -> None:
+    policies: dict[str, tuple[Policy, Treatment]] = {
+        "mx": (MX, row.mx),
+        "strict": (STRICT, row.strict),
+        "accept": (STRICT.but(Treatment.ACCEPT, row.deviation), Treatment.ACCEPT),
+    }
+    policy, treatment = policies[profile]
+    line = row.wire.rstrip(b"\r\n")
+    ending = CRLF if row.wire.endswith(b"\r\n") else LineEnding.LF
+    session = PLACES.get(row.command.verb, READY)
+    found = admit(line, session, OFFERS, ("PLAIN",), policy=policy, ending=ending)
+    if treatment is Treatment.REJECT:
+        assert isinstance(found, CommandRefused)
+        assert (found.line, found.deviation) == (line, row.deviation)
+        assert found.violation in (Violation.ARGUMENT, Violation.ADDRESS)
+        assert (found.reply.code, str(found.reply.enhanced)) == (501, row.enhanced)
+    else:
+        assert found == row.command
+        assert not isinstance(found, AuthResponse | AuthCancel | CommandRefused)
+        assert found.raw == line
+        assert found.deviations == ({row.deviation} if treatment is Treatment.FLAG else set())
+
+
+def test_order_comes_before_deviations() -> None:
+    refused = admit(b"RCPT TO: <a@b.example>", READY, OFFERS, policy=STRICT, ending=LineEnding.LF)
+    assert isinstance(refused, CommandRefused)
+    assert (refused.violation, refused.deviation) == (Violation.OUT_OF_SEQUENCE, None)
+
+
+def test_a_size_that_is_spelled_against_the_grammar_is_not_relied_on() -> None:
+    for line, ending, deviation in (
+        (b"BDAT  5", CRLF, Deviation.EXTRA_SPACE),
+        (b"BDAT 5", LineEnding.LF, Deviation.BARE_LF),
+    ):
+        refused = admit(line, RCPT, OFFERS, policy=STRICT, ending=ending)
+        assert isinstance(refused, CommandRefused)
+        assert (refused.violation, refused.deviation) == (Violation.CHUNK_SIZE, deviation)
+        assert admit(line, RCPT, OFFERS, ending=ending) == Bdat(5)
+
+
+def test_what_is_no_command_is_no_deviation() -> None:
+    refused = admit(b"MAIL FROM: <a@@b>", READY, OFFERS)
+    assert isinstance(refused, CommandRefused)
+    assert (refused.violation, refused.deviation) == (Violation.ADDRESS, None)

@@ -426,9 +426,9 @@ def test_close_ends_at_once_and_drops_what_is_queued():
 
 
 def test_limits_are_the_callers():
-    client = ClientConnection("me.example", clock=ManualClock(), limits=Limits(command_line=20))
+    client = ClientConnection("me.example", clock=ManualClock(), limits=Limits(command_line=600))
     with pytest.raises(LocalProtocolError, match="cannot be sent"):
-        client.send(Ehlo("a-long-name.example"))
+        client.send(Noop("x" * 594))
     client.receive_data(b"220 mx\r\n")
     client.next_event()
     assert client.next_event() is Flow.NEED_COMMAND

@@ -47,6 +47,9 @@ def test_mail_of_spells_its_parameters() -> None:
 
 
 def test_mail_knows_its_parameters() -> None:
+    assert Mail.of("", size=1, parameters=(("RET", "FULL"),)).parameters == (("SIZE", "1"), ("RET", "FULL"))
+    for address in ("a@b.example", "postmaster"):
+        assert Rcpt.of(address, parameters=(("NOTIFY", "NEVER"),)).parameters == (("NOTIFY", "NEVER"),)
     bare = Mail.of("a@b.example")
     assert (bare.size, bare.body) == (None, None)
     full = Mail(Mail.of("").reverse_path, (("SIZE", "00012"), ("BODY", "7bit")))

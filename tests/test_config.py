@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from smtpstate import LocalProtocolError, Reply, ServerConfig, Transaction
+from smtpstate import LocalProtocolError, Reply, ServerConfig, TlsInfo, Transaction
 from smtpstate._budget import Limits
 from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._config import (
@@ -22,11 +24,38 @@ from smtpstate._config import (
     TOO_MUCH_JUNK,
     UNKNOWN_MECHANISM,
 )
+from smtpstate._keys import ChannelBinding
 from smtpstate._state import HELLOS
-from smtpstate.extensions import Extension, deliver_by
+from smtpstate.extensions import Extension, Parameter, deliver_by, flag
 
 NAME = "mx.example.org"
+TLS = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384")
+BINDING = ChannelBinding("tls-server-end-point", bytes(32))
+MANY = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "EXTERNAL", "PLAIN")
 CONFIG = ServerConfig(NAME, Limits(message=1000), starttls=True)
+
+
+@pytest.mark.parametrize(
+    ("offers", "trusted", "lines", "reason"),
+    [
+        ({"XCLIENT"}, False, (), "nobody else is told"),
+        (
+            {"XCLIENT"},
+            True,
+            ("XCLIENT NAME ADDR PORT PROTO HELO REVERSE_NAME LOGIN DESTADDR DESTPORT",),
+            "with the attributes that it knows",
+        ),
+        ({"XFORWARD"}, True, ("XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE",), "as Postfix announces them"),
+        (set[str](), True, (), "it has to be offered at all"),
+    ],
+)
+def test_only_a_trusted_peer_is_offered_to_speak_for_others(
+    offers: set[str], trusted: bool, lines: tuple[str, ...], reason: str
+) -> None:
+    config = ServerConfig(NAME, offers=frozenset(offers))
+    assert config.capabilities(secure=False, trusted=trusted).format() == lines, reason
+    said = config.encode(Verb.EHLO, Reply(250), secure=False, trusted=trusted)
+    assert said.decode().split("\r\n")[1:-1] == [f"250 {line}" for line in lines], reason
 
 
 @pytest.mark.parametrize(
@@ -77,6 +106,16 @@ def test_what_ehlo_announces(config: ServerConfig, secure: bool, keywords: str, 
     capabilities = config.capabilities(secure=secure)
     assert " ".join(capabilities.keywords) == keywords, reason
     assert capabilities.size == (config.limits.message if "SIZE" in keywords else None)
+
+
+def test_a_command_line_has_room_for_what_is_offered() -> None:
+    long = Extension("LONG", mail=(Parameter("LONG", flag, 2000),))
+    secret = Extension("SECRET", rcpt=(Parameter("SECRET", flag, 3000),), tls_only=True)
+    config = ServerConfig(NAME, extensions=(long, secret))
+    offered = 26 + 14  # SIZE and 8BITMIME
+    assert config.command_line(secure=False) == 512 + offered + 2000
+    assert config.command_line(secure=True) == 512 + 3000
+    assert CONFIG.command_line(secure=True) == 2048
 
 
 @pytest.mark.parametrize(
@@ -173,8 +212,25 @@ def test_where_auth_is_announced(
     mechanisms: tuple[str, ...], in_clear: bool, secure: bool, words: tuple[str, ...] | None, reason: str
 ) -> None:
     config = ServerConfig(NAME, mechanisms=mechanisms, auth_in_clear=in_clear)
-    assert config.offers_auth(secure=secure) is (words is not None), reason
-    assert config.capabilities(secure=secure).keywords.get("AUTH") == words, reason
+    mechanisms = config.mechanisms_in(TLS if secure else None)
+    assert config.capabilities(secure=secure, mechanisms=mechanisms).keywords.get("AUTH") == words, reason
+    assert ("AUTH" in config.offered(secure=secure, auth=bool(mechanisms))) is (words is not None), reason
+    octets = config.encode(Verb.EHLO, Reply(250), secure=secure, mechanisms=mechanisms)
+    assert (b"AUTH " in octets) is (words is not None), reason
+
+
+@pytest.mark.parametrize(
+    ("tls", "mechanisms", "reason"),
+    [
+        (None, ("SCRAM-SHA-256", "PLAIN"), "in clear there is neither a channel nor a certificate"),
+        (TLS, ("SCRAM-SHA-256", "PLAIN"), "nothing to bind to, and nobody named"),
+        (replace(TLS, bindings=(BINDING,)), ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN"), "RFC 5802 section 6"),
+        (replace(TLS, identities=("joe",)), ("SCRAM-SHA-256", "EXTERNAL", "PLAIN"), "RFC 4422 appendix A"),
+        (replace(TLS, bindings=(BINDING,), identities=("joe",)), MANY, "both"),
+    ],
+)
+def test_what_this_session_can_do_is_offered(tls: TlsInfo | None, mechanisms: tuple[str, ...], reason: str) -> None:
+    assert ServerConfig(NAME, mechanisms=MANY, auth_in_clear=True).mechanisms_in(tls) == mechanisms, reason
 
 
 @pytest.mark.parametrize("mechanism", ["", "plain", "PLAIN LOGIN", "X" * 21, "X\r\n", "X.Y"])
@@ -182,6 +238,12 @@ def test_a_mechanism_that_could_not_be_asked_for_is_refused_at_once(mechanism: s
     """RFC 4422 section 3.1."""
     with pytest.raises(LocalProtocolError, match="names of mechanisms"):
         ServerConfig(NAME, mechanisms=("PLAIN", mechanism))
+
+
+@pytest.mark.parametrize("keyword", ["PIPELINING", "ENHANCEDSTATUSCODES"])
+def test_lmtp_cannot_do_without_what_rfc_2033_has_it_offer(keyword: str) -> None:
+    with pytest.raises(LocalProtocolError, match=f"LMTP has to offer {keyword}"):
+        ServerConfig(NAME, lmtp=True, offers=OFFERS - {keyword})
 
 
 def test_lmtp_says_so() -> None:

@@ -16,14 +16,17 @@ from smtpstate._events import (
     ConnectionClosed,
     Flow,
     Owed,
+    Peer,
     ResetCause,
     Timer,
+    TlsInfo,
     TraceLine,
     TransactionReset,
     Violation,
 )
 from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase
+from smtpstate._xclient import Absence, XClient, XForward
 
 OK = Reply(250, "OK", enhanced="2.0.0")
 
@@ -73,7 +76,10 @@ def test_the_last_reply_winds_it_up(verb: Verb, reason: CloseReason) -> None:
 @pytest.mark.parametrize("secure", [False, True])
 def test_what_a_hello_announces_is_known_to_the_session(verb: Verb, secure: bool) -> None:
     conversation, _ = talk(config=ServerConfig("mx.example.org", starttls=True, mechanisms=("PLAIN",)))
-    conversation.session.secure = secure
+    if secure:
+        conversation.answer(Verb.EHLO, Reply(250))
+        conversation.answer(Verb.STARTTLS, Reply(220))
+        conversation.secured(TlsInfo("TLSv1.3", "x"))
     conversation.answer(verb, Reply(250))
     session, ehlo = conversation.session, verb is Verb.EHLO
     assert (session.offers_tls, session.offers_auth, session.offers_chunking) == (
@@ -246,3 +252,97 @@ def test_replies_hold_utf8_for_those_who_asked(
     conversation.owed, conversation.utf8, conversation.session.phase = owed, utf8, phase
     assert conversation.encode(Verb.NOOP, E) == b"250 2.0.0 " + octets + b"\r\n", reason
     assert conversation.encode(Verb.EHLO, E).startswith(b"250-mx.example.org ?\r\n"), "a hello is ASCII"
+
+
+UNAVAILABLE = Absence.UNAVAILABLE
+REAL, NAMED = Peer("127.0.0.1", 40_000), "2001:db8::1"
+OFFERS = ServerConfig("mx.example.org", offers=frozenset({"XCLIENT", "XFORWARD"}))
+
+
+def trusting(peer: Peer | None = REAL, *, trusted: bool = True, config: ServerConfig = OFFERS) -> Conversation:
+    """A conversation with somebody who may speak for others."""
+    conversation = Conversation(config, None, handshake=False, peer=peer, trusted=trusted)
+    conversation.answer(Verb.CONNECT, Reply(220))
+    return conversation
+
+
+@pytest.mark.parametrize(
+    ("connected", "said", "peer", "reason"),
+    [
+        (REAL, XClient(helo="a"), REAL, "nothing of the address"),
+        (REAL, XClient(port=1), Peer("127.0.0.1", 1), "another port"),
+        (REAL, XClient(port=UNAVAILABLE), Peer("127.0.0.1"), "no port"),
+        (REAL, XClient(address=NAMED, port=1), Peer(NAMED, 1), "both"),
+        (REAL, XClient(address=NAMED), Peer(NAMED), "the old port is none of this address"),
+        (REAL, XClient(address=UNAVAILABLE, port=1), None, "nobody"),
+        (None, XClient(helo="a"), None, "nobody as before"),
+        (None, XClient(address=NAMED), Peer(NAMED), "somebody at last"),
+    ],
+)
+def test_who_the_peer_is(connected: Peer | None, said: XClient, peer: Peer | None, reason: str) -> None:
+    conversation = trusting(connected)
+    assert conversation.peer == connected
+    conversation.speak_for(said)
+    assert conversation.peer == peer, reason
+    assert conversation.session.phase is Phase.CONNECT
+    assert list(conversation.events) == [said]
+
+
+@pytest.mark.parametrize(
+    ("said", "trusted", "authenticated"),
+    [
+        (XClient(port=1, login="joe"), True, True),
+        (XClient(login=UNAVAILABLE), True, False),
+        (XClient(address=NAMED, login="joe"), False, True),
+        (XClient(address=UNAVAILABLE), False, False),
+    ],
+)
+def test_an_address_takes_the_trust_away(said: XClient, trusted: bool, authenticated: bool) -> None:
+    conversation = trusting()
+    conversation.speak_for(said)
+    assert (conversation.trusted, conversation.session.authenticated) == (trusted, authenticated)
+    conversation.answer(Verb.CONNECT, Reply(220))
+    assert conversation.session.offers_xclient is trusted
+    conversation.answer(Verb.EHLO, Reply(250))
+    session = conversation.session
+    assert (session.offers_xclient, session.offers_xforward, session.authenticated) == (trusted, trusted, authenticated)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "config", "reason"),
+    [(False, OFFERS, "nobody trusts it"), (True, ServerConfig("mx.example.org"), "it is offered to nobody")],
+)
+def test_a_peer_may_speak_for_others_where_it_is_trusted_and_offered(
+    trusted: bool, config: ServerConfig, reason: str
+) -> None:
+    session = trusting(trusted=trusted, config=config).session
+    assert not session.offers_xclient, reason
+
+
+@pytest.mark.parametrize(
+    ("reply", "octets", "phase"),
+    [
+        (Reply(220), b"220 mx.example.org ESMTP\r\n", Phase.GREETED),
+        (Reply(554, "Go", "away"), b"521-Go\r\n521 away\r\n", Phase.CLOSING),
+        (Reply(450, "Later"), b"421 Later\r\n", Phase.CLOSING),
+        (Reply(521, "Never"), b"521 Never\r\n", Phase.CLOSING),
+    ],
+)
+def test_to_refuse_whom_xclient_named_is_to_close(reply: Reply, octets: bytes, phase: Phase) -> None:
+    conversation = trusting()
+    conversation.out.take()
+    conversation.speak_for(XClient(address=NAMED))
+    conversation.answer(Verb.CONNECT, reply)
+    assert conversation.out.take() == octets
+    assert conversation.session.phase is phase
+
+
+def test_what_was_forwarded_goes_with_the_transaction() -> None:
+    conversation = trusting()
+    conversation.answer(Verb.EHLO, Reply(250))
+    conversation.forwarded = XForward(helo="a")
+    conversation.answer(Verb.RSET, OK)
+    assert conversation.forwarded is None
+    conversation.forwarded = XForward(helo="a")
+    conversation.speak_for(XClient(helo="b"))
+    assert conversation.forwarded is None, "it was another client's"

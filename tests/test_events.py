@@ -24,6 +24,7 @@ from smtpstate._events import (
     TransactionReset,
     Violation,
 )
+from smtpstate._keys import ChannelBinding
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,7 @@ def test_events_are_frozen_and_slotted(event: type) -> None:
 def test_contents_and_certificates_stay_out_of_logs() -> None:
     assert "secret" not in repr(Body(b"secret"))
     assert "secret" not in repr(TlsInfo("TLSv1.3", "x", peer_certificate=b"secret"))
+    assert "secret" not in repr(TlsInfo("TLSv1.2", "x", bindings=(ChannelBinding("tls-unique", b"secret"),)))
 
 
 def test_events_compare_by_what_they_say() -> None:

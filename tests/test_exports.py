@@ -6,7 +6,10 @@ import ast
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 import smtpstate
+from smtpstate import delivery, policy, proxy, sasl
 
 NAMES: list[str] = [
     "Anomaly",
@@ -96,6 +99,101 @@ def test_the_package_has_one_line_for_each_name_and_nothing_else() -> None:
         (alias,) = node.names
         assert alias.asname == alias.name, "an explicit re-export, which type checkers want to see"
     assert len(body) - 1 == len(NAMES)
+
+
+def test_the_names_of_the_policy_are_these() -> None:
+    public = {name for name in vars(policy) if name[0] != "_"}
+    assert public == {"MX", "STRICT", "Deviation", "Policy", "Treatment"}
+
+
+DELIVERY: list[str] = [
+    "AuthenticationFailed",
+    "Envelope",
+    "Procedure",
+    "Recipient",
+    "Wants",
+    "Work",
+    "ask",
+    "authenticate",
+    "open_session",
+    "quit_session",
+    "recipients_of",
+    "send_message",
+]
+PROXY: list[str] = [
+    "MAX_SECONDS",
+    "Network",
+    "ProxyEvent",
+    "ProxyFault",
+    "ProxyHeader",
+    "ProxyReader",
+    "ProxyVersion",
+    "Tlv",
+    "TlvType",
+    "parse_networks",
+    "trusted",
+]
+SASL: list[str] = [
+    "CertificateGiven",
+    "Challenge",
+    "ChannelBinding",
+    "ClientMechanism",
+    "ClientStep",
+    "Credentials",
+    "Done",
+    "Failure",
+    "KeysNeeded",
+    "MAX_NAME",
+    "MIN_ITERATIONS",
+    "PasswordGiven",
+    "Respond",
+    "SERVER_MECHANISMS",
+    "SaslFault",
+    "ScramKeys",
+    "ServerMechanism",
+    "ServerStep",
+    "Success",
+    "TokenGiven",
+    "WorkNeeded",
+    "challenge_of",
+    "channel_bindings",
+    "choose",
+    "password_work",
+    "read_name",
+    "server_mechanism",
+    "unknown_keys",
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "names"), [(delivery, DELIVERY), (proxy, PROXY), (sasl, SASL)], ids=["delivery", "proxy", "sasl"]
+)
+def test_what_drivers_need_besides_has_modules_that_are_nothing_else(module: ModuleType, names: list[str]) -> None:
+    assert sorted(names) == names
+    assert {name for name in vars(module) if name[0] != "_"} == set(names)
+    assert module.__file__ is not None
+    for node in ast.parse(Path(module.__file__).read_text()).body[1:]:
+        assert isinstance(node, ast.ImportFrom)
+        (alias,) = node.names
+        assert alias.asname == alias.name
+
+
+# What has no better home: words for one reply or one rule that ours shares with the core.
+ADAPTERS_MAY = {
+    "smtpstate._abnf": {"DOMAIN", "UTF8_NON_ASCII"},
+    "smtpstate._config": {"HANDLER_TIMED_OUT", "OFFERS", "SHUTTING_DOWN"},
+    "smtpstate._events": {"Owed"},
+    "smtpstate._syntax": {"LOCAL_ERROR"},
+}
+
+
+def test_the_adapters_are_written_as_anybody_could_write_one() -> None:
+    paths = list((Path(smtpstate.__file__).parents[1] / "adapters").rglob("*.py"))
+    assert paths
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("smtpstate._"):
+                assert {alias.name for alias in node.names} <= ADAPTERS_MAY.get(node.module or "", set()), path
 
 
 def test_it_is_typed() -> None:

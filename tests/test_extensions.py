@@ -14,7 +14,7 @@ from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
 from smtpstate._commands import Mail, Rcpt
 from smtpstate._delivery import open_session
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
-from smtpstate._params import Parameters, check_parameters, increment, split_parameters
+from smtpstate._params import Parameters, check_parameters, increment, split_parameters, without_expendable
 from smtpstate.extensions import (
     BUILT_IN,
     DSN,
@@ -131,6 +131,36 @@ def test_every_row_has_its_keyword_and_is_in_the_tests_above() -> None:
 )
 def test_command_lines_grow_by_what_the_extensions_say(offered: set[str], mail: int, rcpt: int) -> None:
     assert (increment(MAIL, offered), increment(RCPT, offered)) == (mail, rcpt)
+
+
+@pytest.mark.parametrize(
+    ("verb", "text", "missing", "reason"),
+    [
+        ("MAIL", "RET=HDRS ENVID=x", None, "RFC 3461 section 5.2.2: the reports are the sender's to make"),
+        ("RCPT", "NOTIFY=SUCCESS ORCPT=rfc822;a@b.example", None, "likewise"),
+        ("MAIL", "AUTH=a@b.example", None, "RFC 4954 section 5"),
+        ("MAIL", "MT-PRIORITY=9", None, "RFC 6710: any priority is a wish"),
+        ("MAIL", "BY=60;N", None, "RFC 2852: late is only reported"),
+        ("MAIL", "BY=60;R", "DELIVERBY", "RFC 2852: it would not come back"),
+        ("RCPT", f"RRVS={NOON};C", None, "RFC 7293 section 5: the header field goes on"),
+        ("RCPT", f"RRVS={NOON};R", "RRVS", "RFC 7293 section 5"),
+        ("RCPT", f"RRVS={NOON}", "RRVS", "which is what silence means"),
+        ("MAIL", "HOLDFOR=9", "FUTURERELEASE", "RFC 4865: it would arrive at once"),
+        ("MAIL", f"HOLDUNTIL={NOON}", "FUTURERELEASE", "likewise"),
+        ("MAIL", "REQUIRETLS", "REQUIRETLS", "RFC 8689 section 4"),
+        ("MAIL", "SMTPUTF8", "SMTPUTF8", "RFC 6531 section 3.2"),
+        ("MAIL", "SIZE=1", "SIZE", "whoever spells it out means it"),
+    ],
+)
+def test_what_a_message_may_lose_where_nothing_is_offered(
+    verb: str, text: str, missing: str | None, reason: str
+) -> None:
+    table = MAIL if verb == "MAIL" else RCPT
+    assert without_expendable(split_parameters(f" {text}"), table, ()) == ((), missing), reason
+
+
+def test_none_is_no_parameter() -> None:
+    assert extensions.parameters(None, Ret.FULL, None) == (("RET", "FULL"),)
 
 
 @pytest.mark.parametrize(
@@ -515,7 +545,8 @@ def test_the_public_names_are_these() -> None:
         *("BUILT_IN", "DSN", "REQUIRETLS", "RRVS", "SMTPUTF8"),
         *("deliver_by", "future_release", "limits", "mt_priority", "tables", "check_offers"),
         *("parameters", "ret", "envid", "submitter", "smtputf8", "requires_tls", "hold", "by", "priority"),
-        *("notify", "original_recipient", "rrvs", "server_limits", "ascii_form", "needs_smtputf8"),
+        *("notify", "original_recipient", "rrvs", "server_limits", "ascii_form", "domain_key"),
+        *("needs_smtputf8", "Absence", "XClient", "XForward", "XForwardSource"),
     }
 
 

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from smtpstate import CloseReason, CommandRefused, Limits, ServerConfig, ServerConnection, ServerEvent, Violation
+from smtpstate import (
+    CloseReason,
+    CommandRefused,
+    Connected,
+    Limits,
+    Mail,
+    Rset,
+    ServerConfig,
+    ServerConnection,
+    ServerEvent,
+    Violation,
+)
+from smtpstate._xclient import XClient
+from smtpstate.policy import MX, STRICT, Deviation, Policy
 from tests.helpers import Seat, codes, in_transaction, ready
 
 
@@ -25,6 +38,16 @@ def test_what_breaks_a_rule(said: bytes, answers: list[int], violation: Violatio
     assert violation in refused or ended_by(seat) is violation
 
 
+@pytest.mark.parametrize(("policy", "answer"), [(MX, 250), (STRICT, 501)])
+def test_the_policy_of_the_configuration_says_what_becomes_of_a_deviation(policy: Policy, answer: int) -> None:
+    seat = ready(ServerConfig("mx.example.org", policy=policy))
+    assert codes(seat.say(b"MAIL FROM: <a@b.example>\r\nRSET\n")) == [answer, answer]
+    flagged = [one for event in seat.events if isinstance(event, Mail | Rset) for one in event.deviations]
+    rejected = [event.deviation for event in seat.events if isinstance(event, CommandRefused)]
+    assert (flagged if answer == 250 else rejected) == [Deviation.SPACE_AFTER_COLON, Deviation.BARE_LF]
+    assert len(flagged) + len(rejected) == 2
+
+
 def ended_by(seat: Seat) -> Violation | None:
     seat.connection.receive_eof()
     seat.pull()
@@ -32,6 +55,17 @@ def ended_by(seat: Seat) -> Violation | None:
     assert closed is not None
     assert closed.reason is CloseReason.VIOLATION
     return closed.violation
+
+
+TRUSTED = ServerConfig("mx.example.org", offers=frozenset({"XCLIENT"}), limits=Limits(junk=4))
+
+
+def test_xclient_is_an_event_and_its_answer_a_greeting() -> None:
+    seat = Seat(TRUSTED, trusted=True)
+    assert seat.say(b"XCLIENT PORT=1\r\n") == b"220 mx.example.org ESMTP\r\n"
+    assert seat.events[1:] == [XClient(port=1), Connected()]
+    assert codes(seat.say(b"XCLIENT PORT=2\r\nXCLIENT PORT=x\r\nXCLIENT PORT=3\r\nEHLO a\r\n")) == [220, 501, 220, 250]
+    assert codes(seat.say(b"NOOP\r\n")) == [421], "nobody is greeted without end"
 
 
 def test_a_chunk_is_taken_where_a_recipient_was() -> None:

@@ -15,10 +15,12 @@ from smtpstate import (
     Noop,
     Phase,
     Rcpt,
+    ServerConfig,
     ServerConnection,
     ServerEvent,
     Violation,
 )
+from smtpstate.extensions import Extension, Parameter
 from tests.helpers import Seat, codes, in_transaction, ready
 
 
@@ -135,8 +137,31 @@ def test_a_line_that_is_too_long_is_refused_once_and_none_of_it_is_run(cut: int)
 
 
 def test_an_octet_too_long_is_too_long() -> None:
-    seat = Seat(limits=Limits(command_line=512))
-    assert codes(seat.say(b"NOOP " + b"x" * 505 + b"\r\n" + b"NOOP " + b"x" * 506 + b"\r\n")) == [250, 500]
+    seat = Seat(limits=Limits(command_line=600))
+    assert codes(seat.say(b"NOOP " + b"x" * 593 + b"\r\n" + b"NOOP " + b"x" * 594 + b"\r\n")) == [250, 500]
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+@pytest.mark.parametrize("auth", [False, True])
+def test_a_line_may_be_as_long_as_what_is_offered_needs(auth: bool, extra: int) -> None:
+    def is_mark(value: str | None) -> bool:
+        return value is not None
+
+    extension = Extension("LONG", mail=(Parameter("MARK", is_mark, 12_000),))
+    config = ServerConfig(
+        "mx.example.org",
+        Limits(auth_line=1000, command_line=1000),
+        extensions=(extension,),
+        mechanisms=("PLAIN",) if auth else (),
+        auth_in_clear=True,
+    )
+    seat = Seat(config=config)
+    longest = config.command_line(secure=False)
+    assert longest == 512 + 26 + 14 + 12_000 + 500 * auth
+    seat.say(b"EHLO client.example\r\n")
+    line = b"MAIL FROM:<> MARK="
+    line += b"x" * (longest + extra - len(line) - 2) + b"\r\n"
+    assert codes(seat.say(line)) == [500 if extra else 250]
 
 
 def test_a_line_of_64_mib_is_not_held() -> None:

@@ -19,6 +19,7 @@ from smtpstate._mechanisms import (
     PlainServer,
 )
 from smtpstate._sasl import (
+    CertificateGiven,
     Challenge,
     ClientMechanism,
     Credentials,
@@ -171,9 +172,9 @@ def test_login_asks_for_what_is_missing(messages: list[bytes | None], steps: lis
 
 # message, step, why
 EXTERNAL: list[tuple[bytes, ServerStep, str]] = [
-    (b"", Success("user"), "the certificate says it"),
-    (b"user", Success("user"), "the same, spelled out"),
-    (b"alias", Success("alias"), "the certificate has two names"),
+    (b"", CertificateGiven("user"), "the certificate says it"),
+    (b"user", CertificateGiven("user"), "the same, spelled out"),
+    (b"alias", CertificateGiven("alias"), "the certificate has two names"),
     (b"admin", Failure(SaslFault.AUTHZID), "somebody else"),
     (b"\xff", MALFORMED, "not UTF-8"),
 ]
@@ -184,8 +185,19 @@ def test_external_takes_whom_the_certificate_names(message: bytes, step: ServerS
     it = ExternalServer(("user", "alias"))
     assert it.step(None) == Challenge(b"")
     assert it.step(message) == step
-    with pytest.raises(LocalProtocolError, match="over"):
+    with pytest.raises(LocalProtocolError, match="waits" if isinstance(step, CertificateGiven) else "over"):
         it.step(message)
+
+
+@pytest.mark.parametrize(
+    ("found", "step"), [("joe", Success("joe")), (None, Failure(SaslFault.CREDENTIALS))], ids=["somebody", "nobody"]
+)
+def test_a_name_in_a_certificate_is_whom_the_application_says(found: str | None, step: ServerStep) -> None:
+    it = ExternalServer(("joe@example.org",))
+    assert it.step(b"") == CertificateGiven("joe@example.org")
+    assert it.answer(found) == step
+    with pytest.raises(LocalProtocolError, match="over"):
+        it.step(b"")
 
 
 @pytest.mark.parametrize("identities", [(), ("",), ("user", "")])
@@ -246,6 +258,7 @@ def test_a_bad_token_is_explained_and_then_refused(end: bytes | None) -> None:
         (PlainServer(), [b"\0user\0pencil"]),
         (LoginServer(), [b"user", b"pencil"]),
         (BearerServer("XOAUTH2"), [b"user=u\x01auth=Bearer t\x01\x01"]),
+        (ExternalServer(("user",)), [b"user"]),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
@@ -262,11 +275,6 @@ def test_an_answer_out_of_turn_is_the_callers_mistake(it: ServerMechanism, messa
     assert it.answer("user") == Success("user")
     with pytest.raises(LocalProtocolError, match="asked"):
         it.answer("user")
-
-
-def test_external_asks_nothing() -> None:
-    with pytest.raises(LocalProtocolError):
-        ExternalServer(("user",)).answer("user")
 
 
 # The client's seat.

@@ -8,12 +8,15 @@ from smtpstate._params import (
     RCPT_PARAMETERS,
     Parameter,
     Parameters,
+    ParameterTable,
     check_parameters,
+    command_line,
     decode_xtext,
     encode_xtext,
     flag,
     increment,
     split_parameters,
+    without_expendable,
 )
 
 EVERYTHING = frozenset({"SIZE", "8BITMIME"})
@@ -191,6 +194,60 @@ def test_two_that_exclude_each_other_are_a_syntax_error(parameters: Parameters) 
 )
 def test_a_command_line_grows_by_what_is_offered(offered: frozenset[str], octets: int, reason: str) -> None:
     assert increment(MAIL_PARAMETERS, offered) == octets, reason
+
+
+@pytest.mark.parametrize(
+    ("least", "tables", "octets", "reason"),
+    [
+        (2048, [MAIL_PARAMETERS, RCPT_PARAMETERS], 2048, "the lesser does not count"),
+        (100, [MAIL_PARAMETERS, RCPT_PARAMETERS], 554, "RFC 5321 section 4.5.3.1.4: 512 at least, and the increments"),
+        (100, [RCPT_PARAMETERS, HOLD], 512, "what is not offered adds nothing"),
+        (100, [RCPT_PARAMETERS], 512, "nothing adds nothing"),
+    ],
+)
+def test_a_command_line_is_never_shorter_than_what_is_offered_needs(
+    least: int, tables: list[ParameterTable], octets: int, reason: str
+) -> None:
+    assert command_line(least, tables, BINARY) == octets, reason
+
+
+LOSSES: ParameterTable = {
+    "MARK": {"MARKS": Parameter("MARK", flag, 5, expendable=lambda value: value is None)},
+    "HOLD": {"HOLDS": Parameter("HOLD", lambda value: value in ("0", "1"), 7, expendable=lambda value: value == "0")},
+    "SIGN": {"SIGNS": Parameter("SIGN", flag, 5)},
+    "BODY": MAIL_PARAMETERS["BODY"],
+}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "offered", "kept", "missing", "reason"),
+    [
+        ((), set[str](), (), None, "nothing"),
+        ((("MARK", None),), {"MARKS"}, (("MARK", None),), None, "offered"),
+        ((("MARK", None),), set[str](), (), None, "not offered, and no loss"),
+        ((("HOLD", "0"),), set[str](), (), None, "the value decides"),
+        ((("HOLD", "1"),), set[str](), (), "HOLDS", "the value decides"),
+        ((("HOLD", "1"), ("MARK", None), ("SIGN", None)), {"MARKS"}, (("MARK", None),), "HOLDS", "the first counts"),
+        ((("SIGN", None),), set[str](), (), "SIGNS", "by default nothing may be lost"),
+        ((("BODY", "8BITMIME"),), {"8BITMIME"}, (("BODY", "8BITMIME"),), None, "two define it"),
+        ((("BODY", "BINARYMIME"),), {"8BITMIME"}, (), "BINARYMIME", "and one of them this value"),
+    ],
+)
+def test_what_a_server_would_not_understand_is_left_out_or_missing(
+    parameters: Parameters, offered: set[str], kept: Parameters, missing: str | None, reason: str
+) -> None:
+    assert without_expendable(parameters, LOSSES, offered) == (kept, missing), reason
+
+
+@pytest.mark.parametrize("offered", [set[str](), {"HOLDS"}])
+@pytest.mark.parametrize(
+    ("parameters", "fault"),
+    [((("HOLD", "2"),), Fault.PARAMETER_VALUE), ((("X", None),), Fault.PARAMETER_UNKNOWN)],
+)
+def test_a_mistake_is_one_whatever_is_offered(parameters: Parameters, fault: Fault, offered: set[str]) -> None:
+    with pytest.raises(GrammarError) as caught:
+        without_expendable(parameters, LOSSES, offered)
+    assert caught.value.fault is fault
 
 
 def test_a_flag_has_no_value() -> None:

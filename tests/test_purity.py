@@ -36,21 +36,21 @@ MAY = {"tls": {"ssl", "contextlib", "ipaddress", "pathlib"}}  # pathlib for a ty
 
 # A module imports from those on its left, and from none beside it.
 LAYERS = (
-    {"_errors", "_abnf", "_lines", "_dot", "_output"},
-    {"_address", "_params", "_chunk", "_keys"},
-    {"_carried", "_replies", "_capabilities", "_xclient"},
+    {"_errors", "_abnf", "_verbs", "_lines", "_dot", "_output"},
+    {"_address", "_params", "_chunk", "_keys", "_policy"},
+    {"_carried", "_replies", "_capabilities", "_xclient", "policy"},
     {"_commands", "_sasl"},
     {"_syntax", "extensions", "_scram", "_mechanisms", "_international"},
     {"_state", "_events", "_choice"},
     {"_budget", "_intake"},
     {"_config", "_closing", "_proxy", "_questions"},
-    {"_admission", "_conversation"},
+    {"_admission", "_conversation", "_envelope"},
     {"_reception"},
     {"_hearing"},
     {"_server", "_client"},
     {"_delivery"},
     {"_authentication"},
-    {"__init__"},
+    {"__init__", "delivery", "proxy", "sasl"},
     {"tls"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -100,7 +100,7 @@ def test_a_module_is_not_long(path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["client", "server"])
 def test_the_table_does_not_know_its_seat(word: str) -> None:
-    assert word not in (CORE / "_state.py").read_text().lower()
+    assert word not in (CORE / "_state.py").read_text().lower().replace("xclient", "")  # which is a verb
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)

@@ -22,12 +22,15 @@ from smtpstate._commands import (
     Rset,
     StartTls,
     Vrfy,
+    XClient,
+    XForward,
 )
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import Connected, Timer
 from smtpstate._questions import (
     Question,
     advance,
+    announce,
     challenge_of,
     ends_group,
     ends_message,
@@ -40,6 +43,7 @@ from smtpstate._questions import (
 )
 from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase, Session
+from smtpstate._xclient import Absence
 
 OK, MORE, FAIL, CLOSE = Outcome.OK, Outcome.MORE, Outcome.FAIL, Outcome.CLOSE
 ME, YOU = Mail.of("me@me.example"), Rcpt.of("you@mx.example")
@@ -61,6 +65,8 @@ TABLE: list[tuple[Question, Outcome, bool, bool, Timer, int]] = [
     (Bdat(1, last=True), OK, False, False, Timer.END, 600),
     (Noop(), OK, False, True, Timer.COMMAND, 300),
     (Quit(), OK, False, True, Timer.COMMAND, 300),
+    (XClient(port=1), OK, False, True, Timer.COMMAND, 300),
+    (XForward(port=1), OK, False, True, Timer.COMMAND, 300),
 ]
 
 
@@ -98,6 +104,25 @@ def test_one_reply_takes_a_chunk_through_both_its_steps(question: Question, outc
     assert session.phase is phase
 
 
+@pytest.mark.parametrize(
+    ("login", "outcome", "phase", "authenticated"),
+    [
+        (None, OK, Phase.GREETED, False),
+        ("joe", OK, Phase.GREETED, True),
+        (Absence.UNAVAILABLE, OK, Phase.GREETED, False),
+        ("joe", FAIL, Phase.READY, False),
+        ("joe", CLOSE, Phase.CLOSING, False),
+    ],
+)
+def test_one_220_takes_xclient_through_both_its_steps(
+    login: str | Absence | None, outcome: Outcome, phase: Phase, authenticated: bool
+):
+    session = Session(Phase.READY)
+    session.announce(xclient=True)
+    advance(session, XClient(login=login), outcome)
+    assert (session.phase, session.authenticated) == (phase, authenticated)
+
+
 @pytest.mark.parametrize("outcome", [OK, FAIL])
 def test_a_chunk_in_a_dead_transaction_moves_nothing(outcome: Outcome):
     session = in_rcpt()
@@ -118,6 +143,8 @@ def test_what_ends_a_message():
 
 def test_lines_of_an_exchange_may_be_long():
     assert line_limit(AuthResponse(b""), Limits()) == line_limit(Auth("PLAIN"), Limits()) == 12_288
+    assert line_limit(XClient(), Limits()) == line_limit(XForward(), Limits()) == 512, "XFORWARD_README"
+    assert line_limit(XClient(), Limits(command_line=100)) == 100
     assert line_limit(Noop(), Limits()) == 2048
     assert line_of(AuthResponse(b"a" * 9000), Limits()).startswith(b"YWFh")
     with pytest.raises(LocalProtocolError, match="2048 is the limit"):
@@ -125,6 +152,7 @@ def test_lines_of_an_exchange_may_be_long():
 
 
 U_MAIL, U_RCPT = Mail.of("\xe9@x.example"), Rcpt.of("\xe9@x.example")
+UTF8 = Capabilities({"8BITMIME": (), "SMTPUTF8": ()})
 ASKING = Mail(U_MAIL.reverse_path, (("SMTPUTF8", None),))
 
 
@@ -147,12 +175,31 @@ def test_utf8_stands_where_it_was_offered_and_asked_for(
 ):
     if line is None:
         with pytest.raises(LocalProtocolError, match="cannot be sent"):
-            line_of(command, Limits(), offered=offered, asked=asked)
+            line_of(command, Limits(), UTF8 if offered else NO_CAPABILITIES, asked=asked)
     else:
-        assert line_of(command, Limits(), offered=offered, asked=asked) == line
+        assert line_of(command, Limits(), UTF8 if offered else NO_CAPABILITIES, asked=asked) == line
 
 
-OFFERS = Capabilities({"SIZE": (), "AUTH": ("PLAIN", "login")})
+def test_other_lines_may_be_as_long_as_what_is_offered_needs():
+    assert line_limit(Noop(), Limits(command_line=100)) == 512
+    assert line_limit(YOU, Limits(command_line=100), Capabilities({"DSN": ()})) == 512 + 536
+    assert line_limit(Auth("PLAIN"), Limits(auth_line=100), Capabilities({"DSN": ()})) == 100
+
+
+def test_what_a_hello_offers_is_known_to_the_session():
+    session = Session(Phase.READY)
+    for keyword, fact in (
+        ("STARTTLS", "offers_tls"),
+        ("AUTH", "offers_auth"),
+        ("CHUNKING", "offers_chunking"),
+        ("XCLIENT", "offers_xclient"),
+        ("XFORWARD", "offers_xforward"),
+    ):
+        announce(session, Capabilities({keyword: ()}))
+        assert [name for name in session.__slots__ if name.startswith("offers_") and getattr(session, name)] == [fact]
+
+
+OFFERS = Capabilities({"SIZE": (), "AUTH": ("PLAIN", "login"), "XCLIENT": ("NAME", "addr")})
 REQUIRED: list[tuple[Command, Capabilities, str | None]] = [
     (Mail.of("me@me.example", size=1), OFFERS, None),
     (Mail.of("me@me.example", size=1), NO_CAPABILITIES, "MAIL"),
@@ -167,6 +214,9 @@ REQUIRED: list[tuple[Command, Capabilities, str | None]] = [
     (Expn("you", smtputf8=True), OFFERS, "EXPN"),
     (Vrfy("you"), OFFERS, None),
     (Noop(), NO_CAPABILITIES, None),
+    (XClient(name="a", address="192.0.2.1"), OFFERS, None),
+    (XClient(name="a", login="joe", port=1), OFFERS, "not offered: LOGIN, PORT"),
+    (XForward(name="a"), OFFERS, "not offered: NAME"),
 ]
 
 

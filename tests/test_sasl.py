@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from smtpstate._sasl import (
     SaslFault,
     Stage,
     TokenGiven,
+    certificate_names,
     read_name,
     read_saslname,
     require_turn,
@@ -125,3 +127,21 @@ def test_only_the_caller_can_be_out_of_turn(stage: Stage) -> None:
             require_turn(stage)
     else:
         require_turn(stage)
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "subject", "names", "reason"),
+    [
+        ((("email", "joe@example.org"),), ((("commonName", "x"),),), ("joe@example.org",), "an e-mail address"),
+        ((("DNS", "a.org"), ("email", "j@a.org"), ("email", "j@a.org")), None, ("j@a.org", "a.org"), "addresses first"),
+        ((("IP Address", "192.0.2.1"),), ((("countryName", "x"),), (("commonName", "joe"),)), ("joe",), "nothing else"),
+        (None, ((("commonName", "joe"), ("commonName", "ann")),), ("joe", "ann"), "two in one part"),
+        (None, None, (), "nothing at all"),
+        ((("email", "j\0@a.org"), ("email", ""), ("email", "x" * 256)), None, (), "no user has such a name"),
+        ((("email", "j\u00ad@a.org"),), None, ("j@a.org",), "prepared, RFC 4013"),
+    ],
+)
+def test_a_certificate_names_whom_it_names(
+    alternatives: Any, subject: Any, names: tuple[str, ...], reason: str
+) -> None:
+    assert certificate_names({"subjectAltName": alternatives, "subject": subject}) == names, reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from itertools import product
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,10 +47,18 @@ def steps(session: Session) -> Iterator[Session]:
             yield after
             if verb in HELLOS and verb is not Verb.HELO and outcome is OK:
                 # What is announced is what one side says and the other hears; all of it is possible.
-                for tls, auth, chunking in product((False, True), repeat=3):
+                for tls, auth, chunking, xclient, xforward in product((False, True), repeat=5):
                     offered = after.copy()
-                    offered.announce(tls=tls, auth=auth, chunking=chunking)
+                    offered.announce(tls=tls, auth=auth, chunking=chunking, xclient=xclient, xforward=xforward)
                     yield offered
+            elif verb is Verb.CONNECT and outcome is OK:
+                offered = after.copy()
+                offered.announce(xclient=True)  # whoever is trusted need not say a hello first
+                yield offered
+            elif verb is Verb.XCLIENT and outcome is OK:
+                known = after.copy()
+                known.authenticated = True  # it had a LOGIN
+                yield known
     after = session.copy()
     after.close()
     yield after
@@ -86,19 +95,65 @@ def test_every_phase_is_reachable(lmtp: bool, tls: bool, auth: bool) -> None:
 def test_the_number_of_sessions_is_known(lmtp: bool, tls: bool, auth: bool) -> None:
     """A change of the table shows here, on purpose."""
     found = Counter(session.phase for session in REACHED[lmtp, tls, auth].values())
-    hellos = 2 * 2 * 2 + (not lmtp)  # what EHLO or LHLO announces; HELO, which LMTP lacks, announces nothing
-    known = 4 - tls  # secure or not, authenticated or not; but nobody authenticates in clear where TLS is needed
+    hellos = 2**5 + (not lmtp)  # what EHLO or LHLO announces; HELO, which LMTP lacks, announces nothing
+    known = 2 * 2  # secure or not, authenticated or not: by AUTH where TLS allows, by the LOGIN of an XCLIENT anywhere
     allowed = (2 - tls) * (2 - auth)  # those of them that may send mail
     assert found == {
-        **dict.fromkeys((Phase.CONNECT, Phase.REFUSED, Phase.GREETED), 2),  # secure or not, and nothing else yet
+        **dict.fromkeys((Phase.CONNECT, Phase.REFUSED), known),  # nothing else yet
+        Phase.GREETED: known * 2,  # and XCLIENT is offered or not
         Phase.READY: known * hellos,
-        Phase.AUTH: (2 - tls) * 2 * 2,  # AUTH is offered and was not used; STARTTLS and CHUNKING are free
-        Phase.TLS: (2 - tls) * 2 * 2,  # STARTTLS is offered and was not used; AUTH and CHUNKING are free
+        Phase.AUTH: (2 - tls) * 2**4,  # AUTH is offered and was not used; the other offers are free
+        Phase.TLS: 2 * 2**4,  # STARTTLS is offered and was not used; the others are free, and so is who it is
         **dict.fromkeys((Phase.MAIL, Phase.RCPT, Phase.BODY), allowed * hellos),
-        **dict.fromkeys((Phase.CHUNK, Phase.CHUNKED, Phase.DEAD), allowed * 2 * 2),  # CHUNKING is offered
-        # As READY; and in LMTP a session without a hello is not the same as one after HELO.
-        **dict.fromkeys((Phase.CLOSING, Phase.CLOSED), known * hellos + 2 * lmtp),
+        **dict.fromkeys((Phase.CHUNK, Phase.CHUNKED, Phase.DEAD), allowed * 2**4),  # CHUNKING is offered
+        # As READY; and a session without a hello may have been offered XCLIENT, or be LMTP's, which has no HELO.
+        **dict.fromkeys((Phase.CLOSING, Phase.CLOSED), known * (hellos + 1 + lmtp)),
     }
+
+
+@pytest.mark.parametrize(("lmtp", "tls", "auth"), KINDS)
+def test_random_walks_stay_among_the_known_sessions_and_keep_what_was_promised(
+    lmtp: bool, tls: bool, auth: bool
+) -> None:
+    """400 walks of 30 steps. What has to hold is said again here, without the table."""
+    random = Random(f"{lmtp} {tls} {auth}")
+    known = REACHED[lmtp, tls, auth].keys()
+    met: set[Key] = set()
+    for _ in range(400):
+        session = Session(lmtp=lmtp, needs_tls=tls, needs_auth=auth)
+        mail = False
+        for _ in range(30):
+            before = session.key
+            in_order = [verb for verb in Verb if session.check(verb) is None]
+            assert session.key == before, "asking changes nothing"
+            if not in_order:
+                break
+            row = TRANSITIONS[session.phase]
+            onward = [verb for verb in in_order if any(session.phase < to < Phase.CLOSING for to in row[verb].values())]
+            verb = random.choice(random.choice((in_order, onward or in_order)))
+            named = random.choice((*row[verb], OK))
+            outcome = random.choices((named, OK, MORE, FAIL, CLOSE), (60, 15, 15, 9, 1))[0]
+            was_secure, was_authenticated = session.secure, session.authenticated
+            session.advance(verb, outcome)
+            if verb in HELLOS and outcome is OK:
+                assert not any((session.offers_tls, session.offers_auth, session.offers_chunking))
+                if session.esmtp:
+                    session.announce(**{name: random.random() < 0.7 for name in ("tls", "auth", "chunking")})
+            met.add(session.key)
+            assert session.key in known
+            assert session.secure is (was_secure or (verb is Verb.TLS and outcome is OK))
+            assert session.authenticated <= (
+                was_authenticated or (verb in (Verb.AUTH, Verb.RESPONSE) and outcome is OK)
+            )
+            mail = session.has_transaction and (mail or (verb is Verb.MAIL and outcome is OK))
+            assert mail is session.has_transaction, "only a MAIL that was answered 2yz opens one"
+            assert not mail or ((session.secure or not tls) and (session.authenticated or not auth))
+            assert not (verb is Verb.TLS and outcome is OK and session.esmtp), "RFC 3207 section 4.2"
+            if outcome is CLOSE:
+                assert session.phase is Phase.CLOSING
+                break
+    assert {phase for phase, _ in met} >= set(Phase) - {Phase.CLOSED}
+    assert len(met) > len(known) / 2
 
 
 @pytest.mark.parametrize("phase", Phase)
@@ -187,6 +242,13 @@ def test_a_guard_names_its_fact() -> None:
         (Phase.DEAD, Verb.BDAT, 503, "5.5.1", "RFC 3030 section 2: RSET comes first"),
         (Phase.DEAD, Verb.MAIL, 503, "5.5.1", "RFC 3030 section 2: RSET comes first"),
         (Phase.DEAD, Verb.DATA, 503, "5.5.1", "RFC 3030 section 2: RSET comes first"),
+        (Phase.GREETED, Verb.XFORWARD, 503, "5.5.1", "a hello comes first, and says whether it is offered"),
+        (Phase.MAIL, Verb.XCLIENT, 503, "5.5.1", "XCLIENT_README: not inside a transaction"),
+        (Phase.RCPT, Verb.XCLIENT, 503, "5.5.1", "XCLIENT_README: not inside a transaction"),
+        (Phase.CHUNKED, Verb.XCLIENT, 503, "5.5.1", "XCLIENT_README: not inside a transaction"),
+        (Phase.DEAD, Verb.XCLIENT, 503, "5.5.1", "RFC 3030 section 2: RSET comes first"),
+        (Phase.MAIL, Verb.XFORWARD, 503, "5.5.1", "XFORWARD_README: not inside a transaction"),
+        (Phase.REFUSED, Verb.XCLIENT, 503, "5.5.1", "section 3.1: after 554 only QUIT"),
         (Phase.BODY, Verb.NOOP, 503, "5.5.1", "a body has no commands in it"),
         (Phase.TLS, Verb.NOOP, 503, "5.5.1", "a handshake has no commands in it"),
         (Phase.CLOSING, Verb.NOOP, 503, "5.5.1", "the last reply was said"),
@@ -199,7 +261,7 @@ def test_what_comes_out_of_sequence_is_refused(phase: Phase, verb: Verb, code: i
     assert (refusal.code, str(refusal.enhanced)) == (code, enhanced), reason
 
 
-OFFERED = ("esmtp", "offers_tls", "offers_auth", "offers_chunking")
+OFFERED = ("esmtp", "offers_tls", "offers_auth", "offers_chunking", "offers_xclient", "offers_xforward")
 
 
 @pytest.mark.parametrize(
@@ -242,6 +304,12 @@ OFFERED = ("esmtp", "offers_tls", "offers_auth", "offers_chunking")
         (session_at(Phase.RCPT, *OFFERED), Verb.BDAT, None, "offered, and a recipient"),
         (session_at(Phase.CHUNKED, *OFFERED), Verb.BDAT, None, "the next one"),
         (session_at(Phase.RCPT, "esmtp"), Verb.BDAT, 502, "CHUNKING is not offered"),
+        (session_at(Phase.GREETED), Verb.XCLIENT, 502, "offered to nobody who is not trusted"),
+        (session_at(Phase.READY, "esmtp"), Verb.XCLIENT, 502, "offered to nobody who is not trusted"),
+        (session_at(Phase.READY, "esmtp", "offers_xforward"), Verb.XCLIENT, 502, "one does not come with the other"),
+        (session_at(Phase.READY, "esmtp", "offers_xclient"), Verb.XFORWARD, 502, "one does not come with the other"),
+        (session_at(Phase.GREETED, "offers_xclient", tls=True, auth=True), Verb.XCLIENT, None, "who comes before TLS"),
+        (session_at(Phase.READY, *OFFERED, tls=True, auth=True), Verb.XFORWARD, None, "it is for the log"),
     ],
 )
 def test_what_a_verb_needs_beside_its_phase(session: Session, verb: Verb, refusal: int | None, reason: str) -> None:
@@ -278,6 +346,10 @@ def test_refusals_have_more_to_say_only_where_the_table_refuses() -> None:
         (Phase.READY, Verb.STARTTLS, FAIL, Phase.READY, "454 changes nothing"),
         (Phase.READY, Verb.RCPT, OK, Phase.READY, "what the table does not name changes nothing"),
         (Phase.TLS, Verb.TLS, OK, Phase.GREETED, "RFC 3207 section 4.2"),
+        (Phase.GREETED, Verb.XCLIENT, OK, Phase.CONNECT, "somebody else is greeted"),
+        (Phase.READY, Verb.XCLIENT, OK, Phase.CONNECT, "somebody else is greeted"),
+        (Phase.READY, Verb.XCLIENT, FAIL, Phase.READY, "501 changes nothing"),
+        (Phase.READY, Verb.XFORWARD, OK, Phase.READY, "which leads nowhere"),
         (Phase.READY, Verb.AUTH, MORE, Phase.AUTH, "334"),
         (Phase.READY, Verb.AUTH, OK, Phase.READY, "235 at once"),
         (Phase.READY, Verb.AUTH, FAIL, Phase.READY, "535 at once"),
@@ -311,6 +383,14 @@ def test_after_a_handshake_nothing_learnt_in_clear_is_left() -> None:
     session = session_at(Phase.TLS, *OFFERED, "authenticated", auth=True)
     session.advance(Verb.TLS, OK)
     assert session.key == session_at(Phase.GREETED, "secure", auth=True).key
+
+
+def test_after_xclient_nothing_but_tls_is_left() -> None:
+    session = session_at(Phase.READY, *OFFERED, "secure", "authenticated", auth=True)
+    session.advance(Verb.XCLIENT, FAIL)
+    assert session.authenticated, "a refused one changes nothing"
+    session.advance(Verb.XCLIENT, OK)
+    assert session.key == session_at(Phase.CONNECT, "secure", auth=True).key
 
 
 def test_a_failed_handshake_makes_nothing_secure() -> None:
@@ -383,9 +463,7 @@ def test_a_copy_goes_its_own_way() -> None:
     assert session.offers_tls
 
 
-@pytest.mark.parametrize(
-    "fact", ["secure", "authenticated", "esmtp", "offers_tls", "offers_auth", "offers_chunking", "lmtp", "tls", "auth"]
-)
+@pytest.mark.parametrize("fact", ["secure", "authenticated", *OFFERED, "lmtp", "tls", "auth"])
 def test_every_fact_tells_sessions_apart_and_is_copied(fact: str) -> None:
     session = session_at(Phase.READY, **{fact: True}) if fact in KINDS_BY_NAME else session_at(Phase.READY, fact)
     assert session.key != Session(Phase.READY).key

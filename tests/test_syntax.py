@@ -28,9 +28,12 @@ from smtpstate._commands import (
     Verb,
     Vrfy,
     Wait,
+    XClient,
+    XForward,
 )
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._params import BodyType
+from smtpstate._policy import SENDABLE, Deviation
 from smtpstate._syntax import (
     COMMANDS,
     FAULT_REPLIES,
@@ -43,6 +46,7 @@ from smtpstate._syntax import (
     parse_command,
     parse_response,
 )
+from tests.deviations import DEVIANTS, Deviant
 
 A = Mailbox("a", "b.example")
 
@@ -107,6 +111,8 @@ def parse(line: bytes) -> Command:
         (b"VRFY aSMTPUTF8", Vrfy("aSMTPUTF8"), "one word"),
         (b"HELP", Help(), "section 4.1.1.8"),
         (b"HELP MAIL", Help("MAIL"), "section 4.1.1.8"),
+        (b"xclient addr=192.0.2.1 ", XClient(address="192.0.2.1"), "XCLIENT_README"),
+        (b"XFORWARD  HELO=a+20b", XForward(helo="a b"), "XFORWARD_README"),
     ],
 )
 def test_what_a_line_means(line: bytes, command: Command, reason: str) -> None:
@@ -128,7 +134,11 @@ def test_what_a_line_means(line: bytes, command: Command, reason: str) -> None:
         (b"NOOP\0", Fault.VERB_UNKNOWN, "NUL is part of no verb"),
         (b"\xff\xfe\xfd", Fault.VERB_UNKNOWN, "nor are 8-bit octets"),
         (b"GET / HTTP/1.1", Fault.VERB_UNKNOWN, "another protocol"),
-        (b"XCLIENT NAME=x", Fault.VERB_NOT_IMPLEMENTED, "Postfix"),
+        (b"XCLIENT", Fault.PARAMETER_SYNTAX, "no attribute"),
+        (b"XCLIENT ", Fault.PARAMETER_SYNTAX, "no attribute"),
+        (b"XCLIENT IDENT=x", Fault.PARAMETER_UNKNOWN, "the other one's"),
+        (b"XFORWARD SOURCE=x", Fault.PARAMETER_VALUE, "no source"),
+        (b"XFORWARD HELO=\xc3\xbc", Fault.SYNTAX, "8-bit"),
         (b"etrn x", Fault.VERB_NOT_IMPLEMENTED, "RFC 1985, any case"),
         (b"RESPONSE x", Fault.VERB_UNKNOWN, "nobody spells it out"),
         (b"CHUNK", Fault.VERB_UNKNOWN, "nor this"),
@@ -178,12 +188,19 @@ def test_what_a_line_means(line: bytes, command: Command, reason: str) -> None:
         (b"EXPN ", Fault.ARGUMENT, "needs one"),
         (b"MAIL", Fault.ARGUMENT, "no FROM:"),
         (b"MAIL FROM", Fault.ARGUMENT, "no colon"),
-        (b"MAIL FROM:a@b.example", Fault.ARGUMENT, "no brackets"),
-        (b"MAIL FROM:  <a@b.example>", Fault.ARGUMENT, "one space is tolerated, two are not"),
-        (b"MAIL  FROM:<a@b.example>", Fault.ARGUMENT, "one SP"),
+        (b"MAIL FROM:", Fault.ARGUMENT, "no path"),
+        (b"MAIL FROM:A <a@b.example>", Fault.ADDRESS, "no address comes first"),
+        (b"MAIL FROM:a@b.example>", Fault.PARAMETER_SYNTAX, "half a pair of brackets"),
+        (b"MAIL FROM:\t<a@b.example>", Fault.ADDRESS, "a tab is not what clients put there"),
+        (b"MAIL FROM :<a@b.example>", Fault.ARGUMENT, "FROM: is one word"),
+        (b"MAIL FROM:<a@[2001:db8::1]>", Fault.ADDRESS, "section 4.1.3: an IPv6 address without its tag"),
+        (b"EHLO .", Fault.ADDRESS, "a dot behind no domain"),
+        (b"EHLO a..", Fault.ADDRESS, "one dot is taken, two are not"),
+        (b"EHLO [192.0.2.1].", Fault.ADDRESS, "a literal is no name"),
+        (b"EHLO [::" + b"1" * 252 + b"]", Fault.ADDRESS, "section 4.5.3.1.2"),
         (b"MAIL TO:<a@b.example>", Fault.ARGUMENT, "the other one's keyword"),
         (b"RCPT", Fault.ARGUMENT, "no TO:"),
-        (b"RCPT TO:a@b.example", Fault.ARGUMENT, "no brackets"),
+        (b"RCPT TO:", Fault.ARGUMENT, "no path"),
         (b"EHLO", Fault.ADDRESS, "no domain"),
         (b"EHLO a b", Fault.ADDRESS, "two words"),
         (b"HELO -", Fault.ADDRESS, "no domain"),
@@ -199,6 +216,63 @@ def test_why_a_line_is_no_command(line: bytes, fault: Fault, reason: str) -> Non
     with pytest.raises(GrammarError) as caught:
         parse(line)
     assert caught.value.fault is fault, reason
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in DEVIANTS if row.wire.endswith(b"\r\n")], ids=lambda row: row.deviation.name
+)
+def test_how_a_line_departs_from_the_grammar(row: Deviant) -> None:
+    """The line ending alone is not seen here."""
+    command = parse(row.wire[:-2])
+    assert command == row.command
+    assert not isinstance(command, AuthResponse | AuthCancel)
+    assert command.deviations == {row.deviation}
+
+
+COLON = Deviation.SPACE_AFTER_COLON
+EXTRA = Deviation.EXTRA_SPACE
+BRACKETS = Deviation.NO_BRACKETS
+ROUTE = Deviation.SOURCE_ROUTE
+TRAILING = Deviation.TRAILING_SPACE
+UNKNOWN = Deviation.UNKNOWN_LITERAL
+
+
+@pytest.mark.parametrize(
+    ("line", "command", "deviations"),
+    [
+        (b"NOOP x  y", Noop("x  y"), set()),  # a text is taken as it is
+        (b"VRFY a@b.example", Vrfy("a@b.example"), set()),  # as section 3.5.1 has it, whatever String says
+        (b"mail from:<> size=1", Mail(ReversePath(None), (("SIZE", "1"),)), set()),
+        (b"RCPT TO:<" + b"x" * 64 + b"@b.example>", Rcpt(ForwardPath(Mailbox("x" * 64, "b.example"))), set()),
+        (b"MAIL FROM:<a@[IPv6:::1]>", Mail(ReversePath(Mailbox("a", "[IPv6:::1]"))), set()),
+        (b"EHLO [ipv6:2001:db8::1]", Ehlo("[ipv6:2001:db8::1]"), set()),
+        (b"LHLO [192.0.2.1]", Lhlo("[192.0.2.1]"), set()),
+        (b"EHLO  b.example\t", Ehlo("b.example"), {EXTRA, TRAILING}),
+        (b"EHLO\t b.example", Ehlo("b.example"), {EXTRA}),
+        (b"DATA\t", Data(), {TRAILING}),
+        (b"NOOP  ", Noop(), {TRAILING}),
+        (b"EHLO [x-tag:y_z]", Ehlo("[x-tag:y_z]"), {UNKNOWN}),
+        (b"EHLO [::1]", Ehlo("[::1]"), {Deviation.HELLO_UNTAGGED}),
+        (b"EHLO [fe80::1%eth0]", Ehlo("[fe80::1%eth0]"), {Deviation.HELLO_UNTAGGED}),
+        (b"HELO [fe80::1]", Helo("[fe80::1]"), {Deviation.HELLO_UNTAGGED, Deviation.HELO_LITERAL}),
+        (b"EHLO my_host.", Ehlo("my_host"), {Deviation.HELLO_UNDERSCORE, Deviation.HELLO_DOT}),
+        (b"MAIL FROM:   <a@b.example>", Mail(ReversePath(A)), {COLON}),
+        (b"MAIL FROM:<>  SIZE=1", Mail(ReversePath(None), (("SIZE", "1"),)), {EXTRA}),
+        (b"MAIL FROM:<> SIZE=1 ", Mail(ReversePath(None), (("SIZE", "1"),)), {TRAILING}),
+        (b"MAIL FROM: a@b.example A=1", Mail(ReversePath(A), (("A", "1"),)), {COLON, BRACKETS}),
+        (b"MAIL FROM:@r.example:a@b.example", Mail(ReversePath(A)), {BRACKETS, ROUTE}),
+        (b"RCPT TO:postmaster", Rcpt.of("postmaster"), {BRACKETS}),
+        (b"RCPT TO:<@r.example:a@[x-y:z]>", Rcpt(ForwardPath(Mailbox("a", "[x-y:z]"))), {ROUTE, UNKNOWN}),
+        (b"BDAT  5  LAST ", Bdat(5, last=True), {EXTRA, TRAILING}),
+        (b"BDAT 5  LAST", Bdat(5, last=True), {EXTRA}),
+        (b"AUTH PLAIN  =", Auth("PLAIN", b""), {EXTRA}),
+    ],
+)
+def test_what_is_noted_of_a_line(line: bytes, command: Command, deviations: set[Deviation]) -> None:
+    parsed = parse(line)
+    assert parsed == command
+    assert not isinstance(parsed, AuthResponse | AuthCancel)
+    assert parsed.deviations == deviations
 
 
 def test_upper_case_is_a_matter_of_ascii() -> None:
@@ -250,18 +324,37 @@ def test_what_others_define_is_known(verb: str) -> None:
         (Expn("x", smtputf8=True), b"EXPN x SMTPUTF8\r\n", "text and a flag"),
         (Help(), b"HELP\r\n", "none"),
         (Help("x"), b"HELP x\r\n", "text"),
+        (XClient(address="2001:db8::1", name="a"), b"XCLIENT NAME=a ADDR=IPV6:2001:db8::1\r\n", "attributes"),
+        (XForward(helo="\u00fc"), b"XFORWARD HELO=+C3+BC\r\n", "UTF-8 in xtext"),
     ],
 )
 def test_how_a_command_is_spelled_and_read_back(command: Command, octets: bytes, reason: str) -> None:
     assert encode_command(command, len(octets)) == octets, reason
-    assert parse(octets[:-2]) == command
+    read = parse(octets[:-2])
+    assert read == command
+    assert not isinstance(read, AuthResponse | AuthCancel)
+    assert read.deviations == ({Deviation.HELO_LITERAL} if octets.startswith(b"HELO [") else set())
+
+
+@pytest.mark.parametrize("row", DEVIANTS, ids=lambda row: row.deviation.name)
+def test_what_is_sent_departs_from_the_grammar_in_given_names_alone(row: Deviant) -> None:
+    try:
+        sent = encode_command(row.command, 512)
+    except LocalProtocolError:
+        sent = b""
+    assert (sent == row.wire) is (row.deviation in SENDABLE.accepts)
 
 
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
         (Ehlo(""), "no argument"),
+        (XClient(), "no attribute"),
+        (XClient(helo="a\r\nQUIT"), "a second command"),
+        (XForward(address="2001:DB8::1"), "an address that is not canonical"),
         (Ehlo("a\r\nQUIT"), "a second command"),
+        (Ehlo("[2001:db8::1]"), "section 4.1.3: tolerated when heard, and never said"),
+        (Ehlo("a."), "would come back without its dot"),
         (Helo("a b"), "two words"),
         (Lhlo("a b"), "two words"),
         (Auth(""), "no mechanism"),
@@ -470,7 +563,7 @@ def test_silence_is_never_a_yes(verb: Verb, success: int, silence: int, reason: 
 
 def test_nothing_else_is_owed_a_verdict() -> None:
     assert {row.silence is not None for verb, row in COMMANDS.items() if verb in VERDICTS} == {True}
-    unasked = {Verb.STARTTLS, Verb.RSET, Verb.NOOP, Verb.QUIT, Verb.HELP, Verb.BDAT}
+    unasked = {Verb.STARTTLS, Verb.RSET, Verb.NOOP, Verb.QUIT, Verb.HELP, Verb.BDAT, Verb.XCLIENT, Verb.XFORWARD}
     assert set(COMMANDS) - set(VERDICTS) == unasked
 
 
@@ -486,7 +579,7 @@ def test_only_what_carries_a_message_is_waited_for_differently() -> None:
 
 def test_junk_is_what_brings_no_mail_nearer() -> None:
     junk = {verb.name for verb, row in COMMANDS.items() if row.junk}
-    assert junk == {"EHLO", "HELO", "LHLO", "RSET", "NOOP", "VRFY", "EXPN", "HELP"}
+    assert junk == {"EHLO", "HELO", "LHLO", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "XCLIENT", "XFORWARD"}
 
 
 @pytest.mark.parametrize(
@@ -507,6 +600,8 @@ def test_junk_is_what_brings_no_mail_nearer() -> None:
         (Verb.MAIL, Fault.PARAMETER_SYNTAX, 501, "5.5.4"),
         (Verb.MAIL, Fault.PARAMETER_VALUE, 501, "5.5.4"),
         (Verb.RCPT, Fault.PARAMETER_UNKNOWN, 555, "5.5.4"),
+        (Verb.XCLIENT, Fault.PARAMETER_UNKNOWN, 501, "5.5.4"),
+        (Verb.XFORWARD, Fault.PARAMETER_SYNTAX, 501, "5.5.4"),
     ],
 )
 def test_what_a_fault_has_earned(verb: Verb | None, fault: Fault, code: int, enhanced: str) -> None:

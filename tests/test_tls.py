@@ -21,6 +21,7 @@ from smtpstate._events import (
     TlsInfo,
     Violation,
 )
+from smtpstate._keys import channel_bindings
 from smtpstate._state import Phase
 from tests.tls_peers import (
     CA,
@@ -78,7 +79,9 @@ def test_both_sides_tell_what_was_agreed(implicit: bool) -> None:
     leaf = ssl.PEM_cert_to_DER_cert(CERTIFICATE.cert_chain_pems[0].bytes().decode())
     cipher = "TLS_AES_256_GCM_SHA384"
     assert server.connection.tls == TlsInfo("TLSv1.3", cipher, sni=HOST, alpn="smtp")
-    assert client.connection.tls == TlsInfo("TLSv1.3", cipher, HOST, "smtp", peer_certificate=leaf, verified=True)
+    assert client.connection.tls == TlsInfo(
+        "TLSv1.3", cipher, HOST, "smtp", leaf, verified=True, bindings=channel_bindings("TLSv1.3", certificate=leaf)
+    )
 
 
 def test_a_session_without_tls_passes_unchanged() -> None:

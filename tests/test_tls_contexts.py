@@ -75,6 +75,20 @@ def test_a_session_with_our_own_contexts(files: Path, key: str, password: str | 
     assert client.connection.tls.verified
 
 
+def test_a_client_may_show_what_a_named_authority_has_made(files: Path) -> None:
+    ours = tls.server_context(files / "cert.pem", files / "key.pem", client_cafile=files / "ca.pem")
+    card = CA.issue_cert("user@example.org")
+    for shows in (False, True):
+        theirs = tls.client_context(cafile=files / "ca.pem")
+        if shows:
+            card.configure_cert(theirs)
+        server, client = Server(ours), Client(*message(implicit=False), context=theirs)
+        run(server, client, 99)
+        assert server.closed == ConnectionClosed(CloseReason.QUIT)
+        assert server.connection.tls is not None
+        assert server.connection.tls.verified is shows
+
+
 def test_an_authority_nobody_named_is_not_trusted(files: Path) -> None:
     ours = tls.server_context(files / "cert.pem", files / "key.pem")
     server, client = Server(ours), Client(*message(implicit=False), context=tls.client_context())

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpstate._errors import Fault, GrammarError
-from smtpstate._xclient import Absence, XClient, XForward, XForwardSource
+from smtpstate._xclient import XCLIENT_NAMES, XFORWARD_NAMES, Absence, XClient, XForward, XForwardSource
 
 UNAVAILABLE, TEMPUNAVAIL = Absence.UNAVAILABLE, Absence.TEMPUNAVAIL
 
@@ -112,6 +112,31 @@ def test_addr_goes_last() -> None:
     assert sent == " NAME=a.example HELO=a+20b LOGIN=[UNAVAILABLE] ADDR=IPV6:2001:db8::1"
     assert XForward(source=XForwardSource.LOCAL, port=25).format() == " PORT=25 SOURCE=LOCAL"
     assert XClient().format() == ""
+
+
+NOT_THERE = XClient(
+    UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE
+)
+NOTHING_KNOWN = XForward(UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE)
+
+
+def test_what_was_not_said_again_is_as_it_was() -> None:
+    first = XClient("a", "b", 1, "SMTP", "c", "joe", "192.0.2.1", 2, "192.0.2.2")
+    second = NOT_THERE
+    assert XClient().over(first) == XClient("a", "b", 1, "SMTP", "c", None, "192.0.2.1", 2, "192.0.2.2"), "LOGIN is not"
+    assert second.over(first) == second
+    assert first.over(None) is first
+    forwarded = XForward("a", "192.0.2.1", 1, "SMTP", "b", "c", XForwardSource.LOCAL)
+    absent = NOTHING_KNOWN
+    assert XForward().over(forwarded) == forwarded
+    assert absent.over(forwarded) == absent
+    assert forwarded.over(None) is forwarded
+
+
+def test_what_may_be_sent_has_a_name() -> None:
+    assert NOT_THERE.names == set(XCLIENT_NAMES)
+    assert NOTHING_KNOWN.names == set(XFORWARD_NAMES)
+    assert XClient(port=0).names == {"PORT"}
 
 
 @given(st.sampled_from(BOTH), st.one_of(st.text(max_size=60), st.from_regex(r"( [A-Z]{4,5}=[!-~]{1,9}){1,4}")))

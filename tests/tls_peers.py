@@ -123,10 +123,12 @@ class Server(Side):
         implicit: bool = False,
         limits: Limits | None = None,
         clock: Clock | None = None,
+        mechanisms: tuple[str, ...] = (),
+        certificate: bytes | None = None,
     ) -> None:
-        config = ServerConfig(HOST, starttls=not implicit, limits=limits or Limits())
+        config = ServerConfig(HOST, starttls=not implicit, limits=limits or Limits(), mechanisms=mechanisms)
         self.connection = ServerConnection(config, clock=clock or Clock(), implicit_tls=implicit)
-        super().__init__(tls.secure(self.connection, context or server_side()))
+        super().__init__(tls.secure(self.connection, context or server_side(), certificate=certificate))
 
     def react(self, event: object) -> None:
         if self.connection.owed is not None:

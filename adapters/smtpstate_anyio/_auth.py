@@ -10,14 +10,22 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
 from smtpstate import Auth, AuthCancel, AuthResponse, Reply
-from smtpstate._choice import server_mechanism
-from smtpstate._sasl import Challenge, Failure, KeysNeeded, PasswordGiven, Success, TokenGiven
+from smtpstate.sasl import (
+    SERVER_MECHANISMS,
+    CertificateGiven,
+    Challenge,
+    Failure,
+    KeysNeeded,
+    PasswordGiven,
+    Success,
+    TokenGiven,
+    server_mechanism,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from smtpstate._keys import ScramKeys
-    from smtpstate._sasl import ServerMechanism, ServerStep
+    from smtpstate.sasl import ScramKeys, ServerMechanism, ServerStep
     from smtpstate_anyio._session import Session
 
 _logger: Final = logging.getLogger("smtpstate")
@@ -25,8 +33,6 @@ _logger: Final = logging.getLogger("smtpstate")
 _TROUBLE: Final = Reply(454, "Temporary authentication failure", enhanced="4.7.0")  # RFC 4954 section 6
 _WORKERS: Final = 2  # threads that hash at a time; however many guess, most of the processors stay with the mail
 _SECRET: Final = 32  # octets
-# Not EXTERNAL and -PLUS: they need what Python's ssl does not tell, a client's verified names and a binding.
-_MECHANISMS: Final = frozenset({"SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN"})
 _NONCE: Final = 18  # octets, 24 characters; RFC 5802 section 5.1 wants it never to come again
 
 _limiter: Final[RunVar[CapacityLimiter]] = RunVar("smtpstate_hashing")
@@ -43,11 +49,16 @@ class Users(Protocol):
 
     @property
     def mechanisms(self) -> Sequence[str]:
-        """What AUTH offers, the best first: of SCRAM-SHA-256, OAUTHBEARER, XOAUTH2, PLAIN, LOGIN."""
+        """What AUTH may offer, the best first: of SCRAM-SHA-256-PLUS, SCRAM-SHA-256, OAUTHBEARER, XOAUTH2, EXTERNAL,
+        PLAIN, LOGIN.
+
+        A session is offered -PLUS where TLS gives it a channel binding, see `Authenticator`, and EXTERNAL where the
+        client has shown a certificate that the server's context verifies.
+        """
         ...
 
     async def keys(self, username: str) -> ScramKeys | None:
-        """For SCRAM-SHA-256: what is kept of the user's password. None: nobody has that name."""
+        """For SCRAM-SHA-256 and its -PLUS: what is kept of the user's password. None: nobody has that name."""
         ...
 
     async def check(self, username: str, password: str) -> bool:
@@ -56,6 +67,13 @@ class Users(Protocol):
 
     async def token(self, username: str, token: str) -> str | None:
         """For OAUTHBEARER and XOAUTH2: whose bearer token that is, None: nobody's. `username`, if any, must be its."""
+        ...
+
+    async def certificate(self, name: str) -> str | None:
+        """For EXTERNAL: whom a name in a client's verified certificate means, None: nobody.
+
+        It is the name that the client asks for if it asks for one, else the first of `TlsInfo.identities`.
+        """
         ...
 
 
@@ -77,16 +95,24 @@ class Authenticator:
     """Answers AUTH for the sessions of one server.
 
     `secret`, 16 octets or more, makes up the keys of those who do not exist; without one that outlives the process,
-    somebody who asks before and after a restart learns that a name has no account. Raises ValueError for mechanisms
-    that are not among those of `Users.mechanisms`.
+    somebody who asks before and after a restart learns that a name has no account.
+
+    `certificate`, in DER, is what the server's TLS context shows to every client: `ssl.PEM_cert_to_DER_cert` makes it.
+    With it SCRAM-SHA-256-PLUS is offered under TLS 1.3 as well, with tls-server-end-point. RFC 9266 has clients take
+    tls-exporter there, which Python's ssl has not, and one that knows no other binding will then not get in by SCRAM;
+    so give it where you know your clients. Under TLS 1.2 there is tls-unique in any case.
+
+    Raises ValueError for mechanisms that are not among those of `Users.mechanisms`.
     """
 
-    def __init__(self, users: Users, *, secret: bytes | None = None) -> None:
+    def __init__(self, users: Users, *, secret: bytes | None = None, certificate: bytes | None = None) -> None:
         self.users: Final = users
         self.mechanisms: Final = tuple(users.mechanisms)
-        if not _MECHANISMS.issuperset(self.mechanisms):
-            raise ValueError(f"unknown mechanisms: {', '.join(sorted({*self.mechanisms} - _MECHANISMS))}")
+        unknown = {*self.mechanisms}.difference(SERVER_MECHANISMS)
+        if unknown:
+            raise ValueError(f"unknown mechanisms: {', '.join(sorted(unknown))}")
         self.secret: Final = secret or secrets.token_bytes(_SECRET)
+        self.certificate: Final = certificate
 
     def exchange(self) -> Exchange:
         """What answers for one session."""
@@ -122,20 +148,22 @@ class Exchange:
 
     async def _answer(self, session: Session, event: Auth | AuthResponse) -> None:
         if isinstance(event, Auth):
-            data, self._username = event.initial_response, ""
+            data, self._username, tls = event.initial_response, "", session.tls
             self._mechanism = server_mechanism(
                 event.mechanism,
-                offered=self._authenticator.mechanisms,
+                offered=session.connection.config.mechanisms_in(tls),
                 nonce=secrets.token_urlsafe(_NONCE),
                 secret=self._authenticator.secret,
+                bindings=() if tls is None else tls.bindings,
+                identities=() if tls is None else tls.identities,
             )
         else:
             data = event.data
         mechanism = self._mechanism
         assert mechanism is not None  # the core takes a response after a challenge only
         step = mechanism.step(data)
-        while isinstance(step, PasswordGiven | KeysNeeded | TokenGiven):
-            self._username = step.username
+        while isinstance(step, PasswordGiven | KeysNeeded | TokenGiven | CertificateGiven):
+            self._username = step.name if isinstance(step, CertificateGiven) else step.username
             step = await self._ask(mechanism, step)
         if isinstance(step, Challenge):
             session.challenge(step.data)
@@ -143,7 +171,9 @@ class Exchange:
         self._mechanism = None
         self._say(session, mechanism.name, step)
 
-    async def _ask(self, mechanism: ServerMechanism, step: PasswordGiven | KeysNeeded | TokenGiven) -> ServerStep:
+    async def _ask(
+        self, mechanism: ServerMechanism, step: PasswordGiven | KeysNeeded | TokenGiven | CertificateGiven
+    ) -> ServerStep:
         users = self._authenticator.users
         match step:
             case PasswordGiven():
@@ -153,6 +183,8 @@ class Exchange:
                 return mechanism.answer(await users.keys(step.username))
             case TokenGiven():
                 return mechanism.answer(await users.token(step.username, step.token))
+            case CertificateGiven():
+                return mechanism.answer(await users.certificate(step.name))
 
     def _say(self, session: Session, name: str, step: Success | Failure) -> None:
         if isinstance(step, Success):

@@ -40,9 +40,17 @@ from smtpstate import (
 )
 from smtpstate import tls as tls_layer
 from smtpstate._abnf import DOMAIN
-from smtpstate._authentication import authenticate
-from smtpstate._choice import choose
-from smtpstate._delivery import Envelope, Wants, addresses, open_session, quit_session, send_message
+from smtpstate.delivery import (
+    Envelope,
+    Wants,
+    authenticate,
+    open_session,
+    quit_session,
+    recipients_of,
+    send_message,
+)
+from smtpstate.extensions import parameters as as_parameters
+from smtpstate.sasl import choose
 from smtpstate_anyio._auth import hashing
 from smtpstate_anyio._driver import Driver
 from smtpstate_anyio._listen import internet_address, split_address
@@ -55,8 +63,9 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
     from smtpstate import ClientEvent, Delivery, Limits
-    from smtpstate._delivery import Procedure
-    from smtpstate._sasl import Credentials
+    from smtpstate.delivery import Procedure, Recipient
+    from smtpstate.extensions import Envid, Notify, Parameters, Ret
+    from smtpstate.sasl import Credentials
     from smtpstate_anyio._driver import Machine
     from smtpstate_anyio._source import Octets, Source
 
@@ -154,19 +163,31 @@ class Client:
         """How the session ended, once it has."""
         return self.connection.closed
 
-    async def authenticate(self, credentials: Credentials, *, among: Collection[str] | None = None) -> None:
+    async def authenticate(
+        self, credentials: Credentials, *, among: Collection[str] | None = None, channel_binding: bool = False
+    ) -> None:
         """AUTH, with the strongest mechanism that the server offers; of those in `among`, if given.
 
-        Outside TLS nothing is shown that a listener could use. Raises AuthUnavailable; AuthenticationFailed, after
-        which the session is as before; ConnectionBroken.
+        Outside TLS nothing is shown that a listener could use. With `channel_binding`, SCRAM proves to both sides that
+        nobody sits between their TLS sessions: by its -PLUS where the server offers that, and else by saying that it
+        could, which a server whose offer was tampered with refuses. Under TLS 1.3 the server must know
+        tls-server-end-point, the one binding that Python's ssl has there; not each that offers -PLUS does.
+
+        Raises AuthUnavailable; AuthenticationFailed, after which the session is as before; ConnectionBroken.
         """
         with self._guard:
             closed = self.connection.closed
             if closed is not None:
                 raise ConnectionBroken(closed)
             offered = self.capabilities.keywords.get("AUTH", ())
+            tls = self.tls
             mechanism = choose(
-                offered, credentials, nonce=secrets.token_urlsafe(18), secure=self.tls is not None, among=among
+                offered,
+                credentials,
+                nonce=secrets.token_urlsafe(18),
+                secure=tls is not None,
+                bindings=tls.bindings if channel_binding and tls is not None else (),
+                among=among,
             )
             if mechanism is None:
                 what = f"it offers {', '.join(offered)}" if offered else "it offers none"
@@ -178,10 +199,14 @@ class Client:
         message: Source,
         *,
         sender: str,
-        recipients: str | Sequence[str],
+        recipients: str | Recipient | Sequence[str | Recipient],
         eight_bit: bool | None = None,
         chunked: bool = False,
         utf8: bool | None = None,
+        notify: Notify | None = None,
+        ret: Ret | None = None,
+        envid: Envid | None = None,
+        parameters: Parameters = (),
     ) -> Delivery:
         """Sends one message, and says what became of it for each recipient.
 
@@ -191,7 +216,12 @@ class Client:
         become CRLF. `chunked` sends it by BDAT where the server offers CHUNKING. `utf8` says whether the headers hold
         UTF-8, for which the server has to offer SMTPUTF8; None finds out, for which the headers of an iterator, 64 KiB
         at most, are read before MAIL, and an EmailMessage gets them only where an address of its has no other spelling.
-        A recipient that needs SMTPUTF8 in vain is refused, and the reply says why. Raises ConnectionBroken when the
+        A recipient that needs SMTPUTF8 in vain is refused, and the reply says why.
+
+        `notify` says which reports the sender wants of each recipient, `ret` and `envid` what is in them (RFC 3461); a
+        server without DSN is not asked, and the message goes to it all the same. `parameters` are more of MAIL's, a
+        `Recipient` has its own. Where the server does not know those, the message may still go, or its recipients are
+        refused: REQUIRETLS, for one, must not be lost. Raises ConnectionBroken when the
         session ended before, LocalProtocolError for an address that cannot be sent, or for an octet above 127 that was
         not announced; what reading `message` raises goes through.
         """
@@ -208,14 +238,16 @@ class Client:
             scan = await _scan(octets)
             if eight_bit is None:
                 eight_bit = allowed if scan is None else scan.eight_bit
-            to = addresses(recipients)
+            to = tuple(recipients_of(recipients, notify))
             if not to:
                 raise LocalProtocolError("a message needs a recipient")
             size = None if scan is None else scan.size
             async with aclosing(_Pieces(octets, eight_bit=eight_bit)) as body:
                 if utf8 is None:
                     utf8 = await body.has_utf8_headers() if scan is None else scan.utf8
-                envelope = Envelope(sender, to, size, eight_bit, chunked, utf8)
+                envelope = Envelope(
+                    sender, to, size, eight_bit, chunked, (*as_parameters(ret, envid), *parameters), utf8
+                )
                 return await self.run(send_message(self.connection, envelope), body)
 
     async def run(self, procedure: Procedure[_T], body: AsyncIterator[bytes] | None = None) -> _T:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, final
 from anyio import create_tcp_listener
 from anyio.abc import SocketAttribute, SocketListener
 
-from smtpstate._proxy import MAX_SECONDS, parse_networks
+from smtpstate.proxy import MAX_SECONDS, parse_networks, trusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream
     from anyio.streams.stapled import MultiListener
 
-    from smtpstate._proxy import Network, ProxyVersion
+    from smtpstate import Peer
+    from smtpstate.proxy import Network, ProxyVersion
 
 ListenerTls: TypeAlias = Literal["starttls", "implicit", "plain"]
 ListenerService: TypeAlias = Literal["smtp", "submission", "lmtp"]
@@ -68,8 +69,11 @@ class Listener:
     `tls` is how TLS begins there; None means STARTTLS when the server has a TLS context, plain otherwise.
     `accept_any` replaces the argument of `serve_messages` for what arrives here. With `proxy`, the peer of a session is
     the client that the PROXY header names, or nobody where it names none; without, such a header is no command.
-    `accept_any` replaces the argument of `serve_messages` for what arrives here. `service` "submission" takes mail from
+    `service` "submission" takes mail from
     users only, inside TLS (RFC 6409 section 4.3); "lmtp" speaks LMTP, on any port but 25 (RFC 2033 section 5).
+    Whoever connects from the networks in `xclient_from` may say by XCLIENT for whom it speaks, until it has said an
+    address; from those in `xforward_from`, by XFORWARD, where a message comes from. With `proxy` nobody may: whom a
+    header names has not connected to us.
     """
 
     host: str
@@ -78,6 +82,8 @@ class Listener:
     accept_any: bool | None = None
     proxy: ListenerProxy | None = None
     service: ListenerService = "smtp"
+    xclient_from: tuple[Network, ...] = ()
+    xforward_from: tuple[Network, ...] = ()
 
     @staticmethod
     def parse(
@@ -87,10 +93,20 @@ class Listener:
         accept_any: bool | None = None,
         proxy: ListenerProxy | None = None,
         service: ListenerService = "smtp",
+        xclient_from: Iterable[str] = (),
+        xforward_from: Iterable[str] = (),
     ) -> Listener:
-        """HOST:PORT, [IPV6]:PORT or :PORT. Raises ValueError."""
+        """HOST:PORT, [IPV6]:PORT or :PORT; networks are an ADDRESS or ADDRESS/BITS each. Raises ValueError."""
         host, port = split_address(address)
-        return Listener(host, port, tls, accept_any, proxy, service)
+        networks = parse_networks(xclient_from), parse_networks(xforward_from)
+        return Listener(host, port, tls, accept_any, proxy, service, *networks)
+
+    def vouched(self, sender: Peer | None) -> frozenset[str]:
+        """Which of XCLIENT and XFORWARD whoever connected from `sender` may say."""
+        if sender is None:
+            return frozenset()
+        lists = {"XCLIENT": self.xclient_from, "XFORWARD": self.xforward_from}
+        return frozenset(keyword for keyword, networks in lists.items() if trusted(sender.address, networks))
 
 
 @final
@@ -133,6 +149,8 @@ async def open_listeners(listen: tuple[str | Listener, ...], *, has_tls: bool) -
             raise ValueError("a submission listener needs TLS")
         if listener.service == "lmtp" and listener.port == 25:
             raise ValueError("LMTP may not use port 25 (RFC 2033 section 5)")
+        if listener.proxy is not None and (listener.xclient_from or listener.xforward_from):
+            raise ValueError("behind a proxy nobody can be trusted with XCLIENT or XFORWARD")
     opened: list[Opened] = []
     try:
         for listener in asked:

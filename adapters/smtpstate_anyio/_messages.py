@@ -29,9 +29,11 @@ from smtpstate import (
     ReversePath,
     SMTPStateError,
     TlsInfo,
+    Transaction,
     TransactionReset,
 )
 from smtpstate._syntax import LOCAL_ERROR
+from smtpstate.policy import MX
 from smtpstate_anyio._server import serve
 from smtpstate_anyio._session import logger
 
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from smtpstate import Limits
+    from smtpstate.extensions import XForward
+    from smtpstate.policy import Deviation, Policy
     from smtpstate_anyio._auth import Authenticator, Users
     from smtpstate_anyio._listen import BoundListener, Listener
     from smtpstate_anyio._observer import Observer
@@ -119,6 +123,8 @@ class Message:
     """A message on its way in. `id` is unique, and fit for a file name; `size` is what the client announced.
 
     With `smtputf8` addresses and headers may hold UTF-8: it can go only to where SMTPUTF8 is offered (RFC 6531).
+    `deviations` are what the policy flagged of its hello, of its MAIL and of its recipients' RCPT.
+    `forwarded` is what a trusted relay said of where it comes from: for the log, it decides nothing.
     """
 
     id: str
@@ -130,6 +136,8 @@ class Message:
     hello: Ehlo | Helo | Lhlo | None
     size: int | None = None
     identity: str | None = None
+    deviations: frozenset[Deviation] = frozenset()
+    forwarded: XForward | None = None
     refusals: dict[int, Reply] = field(default_factory=dict[int, Reply])
     smtputf8: bool = False
 
@@ -163,6 +171,7 @@ async def serve_messages(
     tls: SSLContext | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
+    policy: Policy = MX,
     stop: Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
@@ -183,6 +192,7 @@ async def serve_messages(
         tls=tls,
         users=users,
         limits=limits,
+        policy=policy,
         stop=stop,
         grace=grace,
         observer=observer,
@@ -241,6 +251,8 @@ class _Messages:
             size=transaction.mail.size,
             identity=session.identity,
             smtputf8=transaction.mail.smtputf8,
+            deviations=_deviations(session.hello, transaction),
+            forwarded=session.forwarded,
         )
         reply = await self.answer(session, message)
         if self.observer is not None:
@@ -280,6 +292,11 @@ class _Messages:
         for index in range(len(message.recipients)):
             said = said and session.reply(message.refusals.get(index, reply))
         return said
+
+
+def _deviations(hello: Ehlo | Helo | Lhlo | None, transaction: Transaction) -> frozenset[Deviation]:
+    said = transaction.mail.deviations.union(*(rcpt.deviations for rcpt in transaction.recipients))
+    return said if hello is None else said | hello.deviations
 
 
 def _unwrap(error: Exception) -> Exception:

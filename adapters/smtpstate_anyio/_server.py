@@ -25,7 +25,8 @@ from anyio.abc import SocketAttribute
 from smtpstate import CloseReason, ConnectionClosed, Flow, Limits, Peer, ServerConfig, ServerConnection
 from smtpstate import tls as tls_layer
 from smtpstate._config import OFFERS
-from smtpstate._proxy import ProxyHeader, ProxyReader, trusted
+from smtpstate.policy import MX
+from smtpstate.proxy import ProxyHeader, ProxyReader, trusted
 from smtpstate_anyio._auth import Authenticator
 from smtpstate_anyio._driver import Driver
 from smtpstate_anyio._listen import close_listeners, internet_address, open_listeners
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream, TaskGroup, TaskStatus
 
     from smtpstate import ServerEvent, TraceLine
-    from smtpstate._proxy import ProxyEvent
+    from smtpstate.policy import Policy
+    from smtpstate.proxy import ProxyEvent
     from smtpstate_anyio._auth import Users
     from smtpstate_anyio._driver import Machine
     from smtpstate_anyio._listen import BoundListener, Listener, ListenerProxy, Opened
@@ -58,6 +60,7 @@ async def serve(
     tls: SSLContext | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
+    policy: Policy = MX,
     stop: Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
@@ -67,14 +70,14 @@ async def serve(
     """Runs `handler` for every connection until it is cancelled or `stop` is set; then drains.
 
     `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. With `users`, AUTH is
-    offered inside TLS, and answered for the handler: `Session.identity` is who it was. `task_status` gets the addresses
-    once they are bound. To drain is to stop listening, to tell idle sessions 421, to let the others finish their
-    message for `grace` seconds, and to tell the rest 421. `offers` are EHLO keywords beside the usual ones, as
-    "SMTPUTF8": what they promise is for the handler to keep. Raises OSError when an address cannot be bound, ValueError
-    when one makes no sense.
+    offered inside TLS, and answered for the handler: `Session.identity` is who it was. `policy` says what becomes of
+    command lines that break the grammar. `task_status` gets the addresses once they are bound. To drain is to stop
+    listening, to tell idle sessions 421, to let the others finish their message for `grace` seconds, and to tell the
+    rest 421. `offers` are EHLO keywords beside the usual ones, as "SMTPUTF8": what they promise is for the handler to
+    keep. Raises OSError when an address cannot be bound, ValueError when one makes no sense.
     """
     authenticator = users if isinstance(users, Authenticator) or users is None else Authenticator(users)
-    server = _Server(handler, hostname, tls, authenticator, limits or Limits(), observer, offers)
+    server = _Server(handler, hostname, tls, authenticator, limits or Limits(), policy, observer, offers)
     await server.run(listen, stop, grace, task_status)
 
 
@@ -87,6 +90,7 @@ class _Server:
         tls: SSLContext | None,
         authenticator: Authenticator | None,
         limits: Limits,
+        policy: Policy,
         observer: Observer | None,
         offers: Iterable[str],
     ) -> None:
@@ -96,8 +100,10 @@ class _Server:
         self.limits: Final = limits
         self.observer: Final = observer
         mechanisms = () if authenticator is None else authenticator.mechanisms
-        self.config: Final = ServerConfig(hostname, limits, offers=OFFERS.union(offers), mechanisms=mechanisms)
-        self.configs: Final[dict[BoundListener, ServerConfig]] = {}
+        self.config: Final = ServerConfig(
+            hostname, limits, offers=OFFERS.union(offers), mechanisms=mechanisms, policy=policy
+        )
+        self.configs: Final[dict[tuple[BoundListener, frozenset[str]], ServerConfig]] = {}
         self.sessions: Final[set[Session]] = set()
         self.draining: bool = False
         self.finished: Final = Event()
@@ -219,28 +225,32 @@ class _Server:
             if self.observer is not None and session is not None:
                 self.observer.trace(session, line)
 
+        vouched = listener.asked.vouched(peer)  # nothing behind a proxy, where `peer` is not who connected
         connection = ServerConnection(
-            self._config(listener),
+            self._config(listener, vouched),
             clock=current_time,
             peer=peer,
             implicit_tls=listener.tls == "implicit",
+            trusted=bool(vouched),
             trace=trace if traces(self.observer) else None,
         )
         machine: Machine[ServerEvent] = connection
         if self.tls is not None and listener.tls != "plain":
-            machine = tls_layer.secure(connection, self.tls)
+            certificate = None if self.authenticator is None else self.authenticator.certificate
+            machine = tls_layer.secure(connection, self.tls, certificate=certificate)
         machine.receive_data(early)
         exchange = None if self.authenticator is None else self.authenticator.exchange()
         session = Session(connection, Driver(machine, stream), listener, exchange)
         return session
 
-    def _config(self, listener: BoundListener) -> ServerConfig:
-        """What is said there; made once for each listener."""
-        config = self.configs.get(listener)
+    def _config(self, listener: BoundListener, vouched: frozenset[str]) -> ServerConfig:
+        """What is said there, to whom may say that much for others; made once for each."""
+        config = self.configs.get((listener, vouched))
         if config is None:
             submission = listener.asked.service == "submission"
-            config = self.configs[listener] = replace(
+            config = self.configs[listener, vouched] = replace(
                 self.config,
+                offers=self.config.offers | vouched,
                 starttls=listener.tls == "starttls",
                 lmtp=listener.asked.service == "lmtp",
                 requires_tls=submission,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from smtpstate import Ehlo, Helo, Lhlo, Peer, Reply, ServerConnection, ServerEvent, TlsInfo, Transaction
     from smtpstate._events import Owed
+    from smtpstate.extensions import XClient, XForward
     from smtpstate_anyio._auth import Exchange
     from smtpstate_anyio._driver import Driver
     from smtpstate_anyio._listen import BoundListener
@@ -45,6 +46,7 @@ class Session:
         self.id: Final = secrets.token_hex(4)
         self.connection: Final = connection
         self.listener: Final = listener
+        self.via: Final = connection.peer  # who connected, whoever XCLIENT says that it speaks for
         self._driver: Final = driver
         self._exchange: Final = exchange  # answers AUTH; without, the handler does
         self._scope: CancelScope = CancelScope()  # the handler's; its deadline moves with every event
@@ -54,7 +56,7 @@ class Session:
 
     @property
     def peer(self) -> Peer | None:
-        """Who is at the other end; None when that went before anybody could look."""
+        """Who is at the other end, or whom it speaks for; None when it went before anybody could look."""
         return self.connection.peer
 
     @property
@@ -69,8 +71,18 @@ class Session:
 
     @property
     def identity(self) -> str | None:
-        """Who AUTH said it is; None before."""
+        """Who AUTH, or XCLIENT, said it is; None before."""
         return self.connection.identity
+
+    @property
+    def xclient(self) -> XClient | None:
+        """All that XCLIENT has said so far; None without any."""
+        return self.connection.xclient
+
+    @property
+    def forwarded(self) -> XForward | None:
+        """What XFORWARD said of the message that is next or under way. For the log: it decides nothing."""
+        return self.connection.forwarded
 
     @property
     def phase(self) -> Phase:

@@ -12,7 +12,7 @@ from email.policy import EmailPolicy
 from io import BytesIO
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, final, runtime_checkable
 
-from smtpstate._address import domain_key
+from smtpstate.extensions import domain_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -44,6 +44,11 @@ class KeyPair:
     certificate: Path
     key: Path
 
+    @property
+    def shown(self) -> bytes:
+        """The certificate itself, without its chain, in DER. Raises Failure."""
+        return x509.load_pem_x509_certificates(_read(self.certificate, "certificate"))[0].public_bytes(Encoding.DER)
+
 
 def state_directory() -> Path:
     """Where this user's programs keep what they want to find again."""

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from smtpstate import TlsMode
-from smtpstate._address import domain_key
+from smtpstate import SMTPStateError, TlsMode
+from smtpstate.extensions import Envid, Notify, Ret, domain_key
+from smtpstate.policy import MX, STRICT
 from smtpstate_anyio import ListenerProxy
 from smtpstate_server._endpoint import Endpoint
 from smtpstate_server._exits import Exit, Failure
 from smtpstate_server._passwd import PasswdOptions, passwd
-from smtpstate_server._send import Login, SendOptions, send
+from smtpstate_server._send import Dsn, Login, SendOptions, send
 from smtpstate_server._serve import ServeOptions, serve
 from smtpstate_server._users import SCHEMES
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_LISTEN: Final = Endpoint("127.0.0.1", 2525)
 _MIB: Final = 1024 * 1024
+_RETURNS: Final = {"full": Ret.FULL, "headers": Ret.HDRS}
+_POLICIES: Final = {"mx": MX, "strict": STRICT}
 
 # Domain = sub-domain *("." sub-domain) ; RFC 5321 section 4.1.2
 _HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
@@ -61,6 +64,22 @@ def _network(text: str) -> IPv4Network | IPv6Network:
         return ip_network(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def _notify(text: str) -> Notify:
+    """RFC 3461 section 4.1."""
+    try:
+        return Notify.parse(text)
+    except SMTPStateError:
+        raise click.BadParameter(f"{text!r} is neither never nor a list of success, failure and delay") from None
+
+
+def _envid(text: str) -> Envid:
+    """RFC 3461 section 4.4."""
+    try:
+        return Envid.parse(Envid(text).format())
+    except (SMTPStateError, UnicodeError):
+        raise click.BadParameter("1 to 100 printable ASCII characters are needed") from None
 
 
 def _a_labels(name: str) -> str | None:
@@ -126,6 +145,17 @@ def _command() -> None:
 @click.option("--tls-key", type=_FILE, metavar="FILE", help="PEM, without a passphrase.")
 @click.option("--no-tls", is_flag=True, help="Do not offer STARTTLS.")
 @click.option(
+    "--client-ca",
+    type=_FILE,
+    metavar="FILE",
+    help="PEM; whom these authorities have given a certificate gets in with it (EXTERNAL), as the user that it names.",
+)
+@click.option(
+    "--channel-binding",
+    is_flag=True,
+    help="Offer SCRAM-SHA-256-PLUS under TLS 1.3, too, with tls-server-end-point.",
+)
+@click.option(
     "--proxy",
     type=click.Choice(["v1", "v2"]),
     help="Every connection begins with a PROXY header of this version, which says who the client is.",
@@ -138,7 +168,28 @@ def _command() -> None:
     help="Whom to believe that, ADDRESS or ADDRESS/BITS; may be repeated. Everybody else is cut off.",
 )
 @click.option(
+    "--xclient-from",
+    multiple=True,
+    type=_network,
+    metavar="NETWORK",
+    help="Who may say by XCLIENT which client it speaks for; may be repeated.",
+)
+@click.option(
+    "--xforward-from",
+    multiple=True,
+    type=_network,
+    metavar="NETWORK",
+    help="Who may say by XFORWARD, for the log, where a message comes from; may be repeated.",
+)
+@click.option(
     "--message-size-limit", type=click.IntRange(min=1), default=50 * _MIB, show_default=True, metavar="OCTETS"
+)
+@click.option(
+    "--policy",
+    type=click.Choice(sorted(_POLICIES)),
+    default="mx",
+    show_default=True,
+    help="Take commands as clients send them, or as RFC 5321 has them.",
 )
 @click.option("--quiet", is_flag=True, help="Do not show the conversation, even on a terminal.")
 @click.option(
@@ -161,9 +212,14 @@ def _serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     no_tls: bool,
+    client_ca: Path | None,
+    channel_binding: bool,
     proxy: str | None,
     proxy_from: tuple[IPv4Network | IPv6Network, ...],
+    xclient_from: tuple[IPv4Network | IPv6Network, ...],
+    xforward_from: tuple[IPv4Network | IPv6Network, ...],
     message_size_limit: int,
+    policy: str,
     quiet: bool,
     log_level: str,
 ) -> int:
@@ -176,6 +232,10 @@ def _serve(
         raise click.UsageError("--no-tls does not go with --listen-tls")
     if no_tls and users is not None:
         raise click.UsageError("--no-tls does not go with --users: AUTH is for TLS")
+    if client_ca is not None and users is None:
+        raise click.UsageError("--client-ca needs --users")
+    if channel_binding and users is None:
+        raise click.UsageError("--channel-binding needs --users")
     if submission and users is None:
         raise click.UsageError("--submission needs --users")
     if any(endpoint.port == 25 for endpoint in lmtp):
@@ -184,6 +244,8 @@ def _serve(
         raise click.UsageError("--accept-any does not go with --domain")
     if (proxy is None) is not (not proxy_from):
         raise click.UsageError("--proxy and --proxy-from go together")
+    if proxy is not None and (xclient_from or xforward_from):
+        raise click.UsageError("--proxy does not go with --xclient-from or --xforward-from")
     return serve(
         ServeOptions(
             listen=listen if listen or listen_tls or submission or lmtp else (_DEFAULT_LISTEN,),
@@ -196,9 +258,14 @@ def _serve(
             accept_any=accept_any,
             deliver=deliver,
             certificate=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
+            client_ca=client_ca,
+            channel_binding=channel_binding,
             tls=not no_tls,
             proxy=None if proxy is None else ListenerProxy(1 if proxy == "v1" else 2, proxy_from),
+            xclient_from=xclient_from,
+            xforward_from=xforward_from,
             size_limit=message_size_limit,
+            policy=_POLICIES[policy],
             quiet=quiet,
             log_level=log_level,
         )
@@ -232,8 +299,16 @@ def _serve(
 @click.option("--user", metavar="NAME", help="Authenticate as this user; needs --password-file.")
 @click.option("--password-file", type=_FILE, metavar="FILE", help="Its first line is the password.")
 @click.option("--auth", metavar="MECHANISM", help="With this and nothing else. [default: the best that is offered]")
+@click.option(
+    "--channel-binding",
+    is_flag=True,
+    help="Log in by SCRAM-SHA-256-PLUS where that is offered; --auth with a -PLUS implies it.",
+)
 @click.option("--lmtp", is_flag=True, help="Speak LMTP.")
 @click.option("--bdat", is_flag=True, help="Send the message by BDAT where the server takes that.")
+@click.option("--dsn", type=_notify, metavar="WHEN", help="Ask for reports: success,failure,delay, or never.")
+@click.option("--dsn-return", type=click.Choice(list(_RETURNS)), help="What of the message a report should have.")
+@click.option("--dsn-id", type=_envid, metavar="ID", help="What reports should call the message.")
 @click.argument("file", default="-", metavar="[FILE|-]")
 def _send(
     *,
@@ -247,8 +322,12 @@ def _send(
     user: str | None,
     password_file: Path | None,
     auth: str | None,
+    channel_binding: bool,
     lmtp: bool,
     bdat: bool,
+    dsn: Notify | None,
+    dsn_return: str | None,
+    dsn_id: Envid | None,
     file: str,
 ) -> int:
     """Send one message, from FILE or standard input, and say for each recipient what became of it.
@@ -262,6 +341,12 @@ def _send(
         raise click.UsageError("--user and --password-file go together")
     if auth is not None and user is None:
         raise click.UsageError("--auth needs --user")
+    if channel_binding and user is None:
+        raise click.UsageError("--channel-binding needs --user")
+    login = None
+    if user is not None and password_file is not None:
+        binds = channel_binding or (auth is not None and auth.upper().endswith("-PLUS"))
+        login = Login(user, password_file, auth, binds)
     return send(
         SendOptions(
             server=server,
@@ -272,9 +357,10 @@ def _send(
             timeout=timeout,
             hostname=hostname,
             file=None if file == "-" else Path(file),
-            login=None if user is None or password_file is None else Login(user, password_file, auth),
+            login=login,
             lmtp=lmtp,
             chunked=bdat,
+            dsn=Dsn(dsn, None if dsn_return is None else _RETURNS[dsn_return], dsn_id),
         )
     )
 

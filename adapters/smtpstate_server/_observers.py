@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TextIO, final
 from weakref import WeakKeyDictionary
 
+from smtpstate.extensions import XForwardSource
 from smtpstate_anyio import Observer
 from smtpstate_server._console import Conversation
 from smtpstate_server._log import logger, printable
 
 if TYPE_CHECKING:
     from smtpstate import ConnectionClosed, Reply, TlsInfo, TraceLine
+    from smtpstate.extensions import XForward
+    from smtpstate.policy import Deviation
     from smtpstate_anyio import Message, Session
 
 
@@ -24,13 +27,15 @@ class Loggers(Observer):
         if reply is not None and reply.code // 100 == 2:
             self._messages[session] = self._messages.get(session, 0) + 1
         logger.info(
-            "message id=%s session=%s%s from=<%s> to=%s size=%d tls=%s result=%s",
+            "message id=%s session=%s%s%s from=<%s> to=%s size=%d%s tls=%s result=%s",
             message.id,
             session.id,
             "" if message.identity is None else f" user={printable(message.identity)}",
+            _origin(message.forwarded),
             printable(message.sender.address),
             ",".join(f"<{printable(recipient.address)}>" for recipient in message.recipients),
             octets,
+            _deviations(message.deviations),
             _tls(message.tls),
             "incomplete" if reply is None else f'"{printable(str(reply))}"',
         )
@@ -42,9 +47,10 @@ class Loggers(Observer):
         if closed.timer is not None:
             result.append(closed.timer.name)
         logger.info(
-            "session id=%s peer=%s listener=%s messages=%d tls=%s result=%s",
+            "session id=%s peer=%s%s listener=%s messages=%d tls=%s result=%s",
             session.id,
             session.peer,
+            "" if session.xclient is None else f" via={session.via}",
             session.listener.address,
             self._messages.get(session, 0),
             _tls(session.tls),
@@ -68,6 +74,20 @@ class Showing(Loggers):
         conversation = self._conversations.get(session)
         if conversation is not None:
             conversation.show(line, session.phase, session.tls)
+
+
+def _deviations(deviations: frozenset[Deviation]) -> str:
+    return f" deviations={','.join(sorted(one.name for one in deviations))}" if deviations else ""
+
+
+def _origin(forwarded: XForward | None) -> str:
+    """Where a relay has a message from, if it said so: a name, an address, or both; LOCAL is its own host."""
+    if forwarded is None:
+        return ""
+    known = "/".join(one for one in (forwarded.name, forwarded.address) if isinstance(one, str))
+    if not known and forwarded.source is XForwardSource.LOCAL:
+        known = "LOCAL"
+    return f" origin={(known or '?')!a}"  # a name may hold anything, " result=" as well
 
 
 def _tls(tls: TlsInfo | None) -> str:

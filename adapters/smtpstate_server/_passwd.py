@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, final
 
 import click
 
-from smtpstate._sasl import MAX_NAME, read_name
+from smtpstate.sasl import MAX_NAME, read_name
 from smtpstate_server._exits import Exit, Failure
 from smtpstate_server._files import replace
 from smtpstate_server._users import account_line

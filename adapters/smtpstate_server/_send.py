@@ -25,8 +25,8 @@ from smtpstate import (
     TlsUnavailable,
     tls,
 )
-from smtpstate._authentication import AuthenticationFailed
-from smtpstate._sasl import Credentials
+from smtpstate.delivery import AuthenticationFailed
+from smtpstate.sasl import Credentials
 from smtpstate_anyio import AuthUnavailable, connect
 from smtpstate_server._exits import Exit, Failure
 from smtpstate_server._log import printable, tell
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from smtpstate import ConnectionClosed
+    from smtpstate.extensions import Envid, Notify, Ret
     from smtpstate_server._endpoint import Endpoint
 
 _LARGE: Final = 1024 * 1024  # octets from which a progress bar is worth its line
@@ -45,11 +46,12 @@ _LARGE: Final = 1024 * 1024  # octets from which a progress bar is worth its lin
 @final
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who to be, and where the password is; `mechanism` None is the best that there is."""
+    """Who to be, and where the password is; `mechanism` None is the best that there is; with `binds`, -PLUS."""
 
     name: str
     password_file: Path
     mechanism: str | None
+    binds: bool
 
     @property
     def credentials(self) -> Credentials:
@@ -69,6 +71,19 @@ class Login:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Dsn:
+    """Which reports to ask for (RFC 3461); None says nothing of it."""
+
+    notify: Notify | None = None
+    ret: Ret | None = None
+    envid: Envid | None = None
+
+
+_NO_DSN: Final = "the server does not offer DSN: no reports were asked for"
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class SendOptions:
     """What the command line says. `file` None is standard input."""
 
@@ -83,6 +98,7 @@ class SendOptions:
     login: Login | None
     lmtp: bool
     chunked: bool
+    dsn: Dsn
 
 
 def send(options: SendOptions) -> Exit:
@@ -148,10 +164,22 @@ async def _send(
             timeout=options.timeout,
             lmtp=options.lmtp,
         ) as client:
-            if credentials is not None:
-                mechanism = None if options.login is None else options.login.mechanism
-                await client.authenticate(credentials, among=None if mechanism is None else (mechanism,))
-            delivery = await client.send(file, sender=sender, recipients=recipients, chunked=options.chunked)
+            if credentials is not None and options.login is not None:
+                mechanism, binds = options.login.mechanism, options.login.binds
+                among = None if mechanism is None else (mechanism,)
+                await client.authenticate(credentials, among=among, channel_binding=binds)
+            dsn = options.dsn
+            if dsn != Dsn() and "DSN" not in client.capabilities:
+                sys.stderr.write(f"smtpstate: {_NO_DSN}\n")
+            delivery = await client.send(
+                file,
+                sender=sender,
+                recipients=recipients,
+                chunked=options.chunked,
+                notify=dsn.notify,
+                ret=dsn.ret,
+                envid=dsn.envid,
+            )
     except LocalProtocolError as error:
         raise Failure(str(error), Exit.USAGE) from None
     except DeliveryError as error:

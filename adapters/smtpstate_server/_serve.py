@@ -19,13 +19,15 @@ from smtpstate_server._deliver import delivery
 from smtpstate_server._exits import Exit, Failure
 from smtpstate_server._log import logger, set_up, tell
 from smtpstate_server._observers import Loggers, Showing
-from smtpstate_server._users import kept_secret, read_users
+from smtpstate_server._users import PasswdFile, kept_secret, read_users
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
     from ssl import SSLContext
 
+    from smtpstate.policy import Policy
+    from smtpstate.proxy import Network
     from smtpstate_anyio import ListenerProxy
     from smtpstate_server._deliver import OnMessage
     from smtpstate_server._endpoint import Endpoint
@@ -50,9 +52,14 @@ class ServeOptions:
     accept_any: bool
     deliver: str
     certificate: tuple[Path, Path] | None
+    client_ca: Path | None
+    channel_binding: bool
     tls: bool
     proxy: ListenerProxy | None
+    xclient_from: tuple[Network, ...]
+    xforward_from: tuple[Network, ...]
     size_limit: int
+    policy: Policy
     quiet: bool
     log_level: str
 
@@ -65,14 +72,18 @@ def serve(options: ServeOptions) -> int:
     """Serves until SIGTERM or SIGINT; 0 then. Raises Failure when it cannot start."""
     set_up(options.log_level)
     if not options.domains and not options.accept_any:
-        if options.proxy is not None:  # what is loopback to us may be the whole world to the proxy
+        if options.proxy is not None or options.xclient_from:  # what is loopback to us may be the whole world to it
             text = "other hosts can reach a proxy: say --domain NAME for whom to take mail, or --accept-any"
             raise Failure(text, Exit.USAGE)
         for endpoint in options.endpoints:
             _need_loopback(endpoint)
-    authenticator = _authenticator(options)
+    users = _users(options)
     pair = _key_pair(options)
-    context = None if pair is None else _context(pair)
+    context = None if pair is None else _context(pair, options.client_ca)
+    authenticator = None
+    if users is not None:
+        shown = pair.shown if pair is not None and options.channel_binding else None
+        authenticator = Authenticator(users, secret=users.secret, certificate=shown)
     on_message = delivery(options.deliver, options.hostname)
     failure = anyio.run(_serve, options, pair, context, authenticator, on_message)
     if failure is not None:
@@ -98,18 +109,20 @@ def _key_pair(options: ServeOptions) -> KeyPair | None:
     return checked_pair(*options.certificate)
 
 
-def _context(pair: KeyPair) -> SSLContext:
+def _context(pair: KeyPair, client_ca: Path | None) -> SSLContext:
+    what = f"{pair.certificate} and {pair.key}"
     try:
-        return tls.server_context(str(pair.certificate), str(pair.key))
+        context = tls.server_context(str(pair.certificate), str(pair.key))
+        if client_ca is not None:
+            what = f"{client_ca} to verify clients"
+            context = tls.server_context(str(pair.certificate), str(pair.key), client_cafile=str(client_ca))
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise Failure(f"cannot use {pair.certificate} and {pair.key}: {error}", Exit.CONFIG) from None
+        raise Failure(f"cannot use {what}: {error}", Exit.CONFIG) from None
+    return context
 
 
-def _authenticator(options: ServeOptions) -> Authenticator | None:
-    if options.users is None:
-        return None
-    secret = kept_secret(state_directory())
-    return Authenticator(read_users(options.users, secret), secret=secret)
+def _users(options: ServeOptions) -> PasswdFile | None:
+    return None if options.users is None else read_users(options.users, kept_secret(state_directory()))
 
 
 def _listeners(options: ServeOptions) -> list[Listener]:
@@ -123,7 +136,16 @@ def _listeners(options: ServeOptions) -> list[Listener]:
         (options.lmtp, opens, "lmtp"),
     ]
     return [
-        Listener(to.host, to.port, begins, accept_any, options.proxy, service)
+        Listener(
+            to.host,
+            to.port,
+            begins,
+            accept_any,
+            options.proxy,
+            service,
+            xclient_from=options.xclient_from,
+            xforward_from=options.xforward_from,
+        )
         for endpoints, begins, service in rows
         for to in endpoints
     ]
@@ -147,6 +169,7 @@ async def _serve(
         tls=context,
         users=authenticator,
         limits=Limits(message=options.size_limit),
+        policy=options.policy,
         observer=Showing(sys.stderr) if shows else Loggers(),
         offers=_OFFERS,
         stop=stop,

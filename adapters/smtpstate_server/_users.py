@@ -15,9 +15,8 @@ import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from smtpstate import LocalProtocolError
-from smtpstate._address import domain_key
-from smtpstate._keys import MIN_ITERATIONS, ScramKeys, password_work, unknown_keys
-from smtpstate._sasl import read_name
+from smtpstate.extensions import domain_key
+from smtpstate.sasl import MIN_ITERATIONS, ScramKeys, password_work, read_name, unknown_keys
 from smtpstate_anyio import hashing
 from smtpstate_server._exits import Exit, Failure
 from smtpstate_server._files import create
@@ -68,15 +67,15 @@ class PasswdFile:
     """
 
     def __init__(self, accounts: dict[str, Verifier], secret: bytes) -> None:
+        self.secret: Final = secret
         self._accounts: Final = {account(name): verifier for name, verifier in accounts.items()}
-        self._secret: Final = secret
         self._all: Final = tuple(accounts.values())
 
     @property
     def mechanisms(self) -> Sequence[str]:
         """SCRAM only if it works for everybody: a client that can do it tries it first, and takes no for an answer."""
         scram = all(isinstance(verifier, ScramKeys) for verifier in self._all)
-        return ("SCRAM-SHA-256", "PLAIN", "LOGIN") if scram else ("PLAIN", "LOGIN")
+        return (*(("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256") if scram else ()), "EXTERNAL", "PLAIN", "LOGIN")
 
     async def keys(self, username: str) -> ScramKeys | None:
         """Keys for everybody: nobody has the password to those that are made up here."""
@@ -86,7 +85,7 @@ class PasswdFile:
             return known if isinstance(known, ScramKeys) else None
         other = self._other(username)
         iterations = other.iterations if isinstance(other, ScramKeys) else MIN_ITERATIONS
-        return unknown_keys(self._secret, username, iterations=iterations)
+        return unknown_keys(self.secret, username, iterations=iterations)
 
     async def check(self, username: str, password: str) -> bool:
         username = account(username)
@@ -103,8 +102,12 @@ class PasswdFile:
         """No such mechanism is offered."""
         return None
 
+    async def certificate(self, name: str) -> str | None:
+        """A name in a certificate is the account of that name; the authority answers for it."""
+        return name if account(name) in self._accounts else None
+
     def _other(self, username: str) -> Verifier:
-        digest = hmac.digest(self._secret, b"other\0" + username.encode(), "sha256")
+        digest = hmac.digest(self.secret, b"other\0" + username.encode(), "sha256")
         return self._all[int.from_bytes(digest) % len(self._all)]
 
 

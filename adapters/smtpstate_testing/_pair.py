@@ -22,14 +22,14 @@ from smtpstate import (
     TraceLine,
     Vrfy,
 )
-from smtpstate._delivery import Wants
+from smtpstate.delivery import Wants
 from smtpstate_testing._clock import ManualClock
 from smtpstate_testing._link import End, Input
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from smtpstate._delivery import Procedure
+    from smtpstate.delivery import Procedure
     from smtpstate.extensions import Extension
     from smtpstate_testing._link import Cut, Machine
 
@@ -55,7 +55,8 @@ class Pair:
     `config` and `limits` are the server's; `handler` sees its events and gives its verdicts, and what it raises comes
     out here. `cut` says how what one side writes is cut into what the other reads: into pieces of that many octets, or
     of those sizes in turn; None leaves it whole. With `tls` both sides use real TLS, with certificates that trustme
-    makes ("starttls" offers it, "implicit" begins with it). `timeout` bounds the client's session.
+    makes ("starttls" offers it, "implicit" begins with it). `timeout` bounds the client's session. A `trusted` client
+    may say XCLIENT and XFORWARD, if `config` offers them.
 
     Two ways to use it. As a pair: `client.send(...)` and `drive()`, or `run(procedure)`. Raw: `talk(...)` and
     `drip(...)` send the server whatever octets you like; from then on the client is out of it.
@@ -71,6 +72,7 @@ class Pair:
         timeout: float | None = None,
         cut: Cut = None,
         tls: PairTls | None = None,
+        trusted: bool = False,
         handler: Handler = accept_everything,
         client_extensions: tuple[Extension, ...] = (),
     ) -> None:
@@ -85,6 +87,7 @@ class Pair:
             clock=self.clock,
             peer=PEER,
             implicit_tls=implicit,
+            trusted=trusted,
             trace=self._trace,
         )
         self.client: Final = ClientConnection(

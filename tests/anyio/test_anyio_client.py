@@ -32,6 +32,9 @@ from smtpstate import (
     SessionRefused,
     Timer,
 )
+from smtpstate._envelope import Recipient
+from smtpstate.extensions import Envid, Notify, Priority, Ret
+from smtpstate.extensions import parameters as as_parameters
 from smtpstate_anyio import CannotConnect, Message, connect, serve_messages
 from tests.anyio.loopback import SECONDS, Inbox, Wire, background
 
@@ -197,7 +200,49 @@ async def test_eight_bit_octets_never_go_where_they_are_not_wanted() -> None:
         assert client.closed is not None
 
 
+async def test_reports_are_asked_for_of_each_recipient_by_its_name() -> None:
+    lines: list[bytes] = []
+
+    async def script(server: Wire) -> None:
+        await greet(server, b"DSN")
+        for answer in (b"250 sender", b"250 recipient", b"550 no", b"354 go on"):
+            lines.append(await server.line())
+            await server.say(answer)
+
+    silent = Recipient("b@example.org", as_parameters(Notify.NEVER))
+    async with scripted(script) as port, plain(port) as client:
+        await client.send(
+            b"x",
+            sender="me@example.com",
+            recipients=["a@example.org", silent],
+            notify=Notify.SUCCESS | Notify.DELAY,
+            ret=Ret.HDRS,
+            envid=Envid("1"),
+            parameters=as_parameters(Priority(3)),
+        )
+    assert lines[:3] == [
+        b"MAIL FROM:<me@example.com> RET=HDRS ENVID=1",
+        b"RCPT TO:<a@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a@example.org",
+        b"RCPT TO:<b@example.org> NOTIFY=NEVER ORCPT=rfc822;b@example.org",
+    ]
+
+
+async def test_a_message_that_needs_what_is_not_offered_stays_here() -> None:
+    async def script(server: Wire) -> None:
+        await greet(server)
+        assert not await server.rest()
+
+    async with scripted(script) as port, plain(port) as client:
+        (result,) = await client.send(b"x", **TO, parameters=(("REQUIRETLS", None),), notify=Notify.NEVER)
+        assert (result.outcome, str(result.reply)) == (
+            Result.REFUSED,
+            "554 5.7.30 The message needs REQUIRETLS, which the server does not offer",
+        )
+        client.connection.close()  # no QUIT for this script
+
+
 MISTAKES: list[Any] = [
+    pytest.param(b"x", {**TO, "envid": Envid("\n")}, LocalProtocolError, id="a parameter that is not offered, too"),
     pytest.param(b"x", {"sender": "not an address", "recipients": "a@b.example"}, LocalProtocolError, id="a sender"),
     pytest.param(b"x", {"sender": "", "recipients": "a@b.example\r\nDATA"}, LocalProtocolError, id="a recipient"),
     pytest.param(b"x", {"sender": "", "recipients": []}, LocalProtocolError, id="no recipient"),

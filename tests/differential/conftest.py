@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
@@ -15,14 +16,14 @@ from tests.differential.rows import DOMAIN, ERRORS, JUNK, MESSAGE, RECIPIENTS
 from tests.peers.conftest import certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from tests.peers.serving import Certificates
 
 __all__ = ["certificates"]
 
 # What both are told alike, and nothing that asks the network.
-_SETTINGS: Final = {
+SETTINGS: Final = {
     "compatibility_level": "3.6",
     "myhostname": f"mx.{DOMAIN}",
     "mydestination": DOMAIN,
@@ -59,17 +60,30 @@ _SETTINGS: Final = {
 }
 
 
-@pytest.fixture(scope="module")
-def postfix(certificates: Certificates) -> Generator[Postfix, None, None]:
+@contextmanager
+def _running(certificates: Certificates, settings: Mapping[str, str]) -> Generator[Postfix, None, None]:
     # Not below tmp_path, where only root may look: most of Postfix runs as somebody else.
     with TemporaryDirectory(prefix="postfix-") as directory:
         home = Path(directory)
         home.chmod(0o755)
-        server = Postfix(home, certificates, _SETTINGS)
+        server = Postfix(home, certificates, settings)
         try:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="module")
+def postfix(certificates: Certificates) -> Generator[Postfix, None, None]:
+    with _running(certificates, SETTINGS) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def reporting_postfix(certificates: Certificates) -> Generator[Postfix, None, None]:
+    """One that offers DSN."""
+    with _running(certificates, {**SETTINGS, "smtpd_discard_ehlo_keywords": "etrn"}) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

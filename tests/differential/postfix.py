@@ -113,20 +113,28 @@ class Postfix:
 
     def stored(self, reply: str) -> Stored:
         """What was kept of the message that `reply` accepted."""
-        match = _QUEUED.search(reply)
-        assert match is not None, reply
-        envelope = self._print("-e", match[1])
+        envelope = self.envelope(reply)
         found: dict[bytes, list[str]] = {b"sender": [], b"recipient": []}
         for kind, address in _ENVELOPE.findall(envelope):
             found[kind].append(address.decode("latin-1"))
         (sender,) = found[b"sender"]
-        content = self._print("-hb", match[1])
+        content = self._print("-hb", _name(reply))
         received = _RECEIVED.match(content)
         assert received is not None, content[:1000]
         return Stored(sender, tuple(found[b"recipient"]), content[received.end() :])
 
+    def envelope(self, reply: str) -> bytes:
+        """All that is known of it beside its content, a line each, as postcat prints them."""
+        return self._print("-e", _name(reply))
+
     def _print(self, what: str, name: str) -> bytes:
         return _run(self._postcat, "-c", str(self._config), what, "-q", name)
+
+
+def _name(reply: str) -> str:
+    match = _QUEUED.search(reply)
+    assert match is not None, reply
+    return match[1]
 
 
 def _run(*command: str) -> bytes:

@@ -80,6 +80,55 @@ install -d -m 711 /var/spool/smtpd
 smtpd -d
 """
 
+# Its local mailer is a script, for it knows no Maildir.
+_SENDMAIL = """
+user smmta
+user smmsp
+user recipient
+install -d /etc/mail /var/spool/mqueue
+install -d -m 1777 stored stored/new
+cat >/usr/bin/keep <<'.'
+#!/bin/sh
+umask 22
+cat >"/stored/.$$"
+mv "/stored/.$$" "/stored/new/$$"
+.
+chmod 755 /usr/bin/keep
+cat >sendmail.mc <<'.'
+VERSIONID(`server')
+OSTYPE(`linux')
+define(`confDOMAIN_NAME', `mx.example.org')
+define(`confSERVICE_SWITCH_FILE', `/etc/mail/service.switch')
+define(`confTO_IDENT', `0')
+define(`confDELIVERY_MODE', `interactive')
+define(`confSERVER_CERT', `{certificate}')
+define(`confSERVER_KEY', `/srv/tls/key.pem')
+define(`confCACERT', `/srv/tls/chain.pem')
+define(`confCACERT_PATH', `/srv/tls')
+define(`confDEF_USER_ID', `nobody:nogroup')
+define(`LOCAL_MAILER_PATH', `/usr/bin/keep')
+define(`LOCAL_MAILER_ARGS', `keep $u')
+define(`LOCAL_MAILER_FLAGS', `nS8')
+define(`LOCAL_MAILER_MAX', `100000000')
+FEATURE(`use_cw_file')
+FEATURE(`no_default_msa')
+FEATURE(`nocanonify')
+FEATURE(`accept_unresolvable_domains')
+FEATURE(`access_db', `hash /etc/mail/access')
+FEATURE(`blocklist_recipients')
+DAEMON_OPTIONS(`Addr=127.0.0.1, Port={port}, Name=MTA')
+MAILER(`local')
+.
+echo example.org >/etc/mail/local-host-names
+: >/etc/mail/aliases
+echo "127.0.0.1 mx.example.org $(uname -n)" >/etc/hosts  # it would sleep a minute for its name
+echo hosts files >/etc/mail/service.switch
+cf=/usr/share/sendmail/cf/
+m4 -D_CF_DIR_=$cf $cf/m4/cf.m4 sendmail.mc >/etc/mail/sendmail.cf
+echo 'To:nobody@example.org REJECT' | /usr/libexec/sendmail/makemap hash /etc/mail/access
+/usr/libexec/sendmail/sendmail -bD
+"""
+
 _DOVECOT = """
 mkdir -p /etc/dovecot
 cat >/etc/dovecot/dovecot.conf <<.
@@ -155,6 +204,14 @@ def opensmtpd(directory: Path, certificates: Certificates, mode: str) -> Generat
     port = free_port()
     script = _OPENSMTPD.format(port=port)
     with _server(directory, certificates, ("opensmtpd",), script, port, mode) as server:
+        yield server
+
+
+@contextmanager
+def sendmail(directory: Path, certificates: Certificates, mode: str) -> Generator[Server, None, None]:
+    port = free_port()
+    script = _SENDMAIL.format(port=port, certificate="" if mode == "off" else "/srv/tls/chain.pem")
+    with _server(directory, certificates, ("sendmail-bin", "sendmail-cf"), script, port, mode) as server:
         yield server
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PLAIN, STARTTLS, TLS = "plain", "STARTTLS", "TLS"
+LMTP, LMTPS = "LMTP", "LMTP, STARTTLS"
 HELLO = "client.example.org"
 
 
@@ -29,9 +30,12 @@ class Given(NamedTuple):
     mode: str
     octets: bytes
     directory: Path
+    built: Path  # what was compiled, for all tests
 
     @property
     def port(self) -> str:
+        if self.mode in (LMTP, LMTPS):
+            return str(self.serving.lmtp_port)
         return str(self.serving.tls_port if self.mode == TLS else self.serving.port)
 
     @property
@@ -64,6 +68,23 @@ class Given(NamedTuple):
 
 
 Client: TypeAlias = "Callable[[Given], None]"
+
+JARS = "/usr/share/java/jakarta-mail.jar:/usr/share/java/jakarta-activation.jar"
+GO = {"GOPATH": "/usr/share/gocode", "GO111MODULE": "off"}  # Debian's libraries, and no downloads
+
+
+def compiled(folder: Path, source: str) -> str:
+    """The program, or the folder of its classes, which is compiled when it is asked for first."""
+    target = folder / source
+    if not target.exists():
+        if source.endswith(".go"):
+            command = [needs("go"), "build", "-o", str(target), str(PROGRAMS / source)]
+        else:
+            command = [needs("javac"), "-cp", JARS, "-d", str(target), str(PROGRAMS / source)]
+        settings = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C"} | GO
+        done = subprocess.run(command, capture_output=True, timeout=4 * SECONDS, env=settings, check=False)
+        assert done.returncode == 0, done.stderr
+    return str(target)
 
 
 def s_nail(given: Given) -> None:
@@ -120,6 +141,34 @@ def nodemailer(given: Given) -> None:
     given.run(command, given.octets, {"NODE_PATH": str(modules)})
 
 
+def go(given: Given) -> None:
+    given.run([compiled(given.built, "net_smtp.go"), given.port, given.mode, given.ca, SENDER, RECIPIENT], given.octets)
+
+
+def go_smtp(given: Given) -> None:
+    given.run([compiled(given.built, "go_smtp.go"), given.port, given.mode, given.ca, SENDER, RECIPIENT], given.octets)
+
+
+def java(given: Given) -> None:
+    by_jakarta_mail(given, chunk="")
+
+
+def java_by_chunks(given: Given) -> None:
+    by_jakarta_mail(given, chunk="100000")
+
+
+def by_jakarta_mail(given: Given, chunk: str) -> None:
+    classes = f"{compiled(given.built, 'JakartaMail.java')}:{JARS}"
+    # Quick to start, which is most of what it does.
+    command = [needs("java"), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-cp", classes]
+    given.run([*command, "JakartaMail", given.port, given.mode, given.ca, SENDER, RECIPIENT, chunk], given.octets)
+
+
+def php(given: Given) -> None:
+    command = [needs("php"), str(PROGRAMS / "net_smtp.php"), given.port, given.mode, given.ca, SENDER, RECIPIENT]
+    given.run(command, given.octets)
+
+
 def perl(given: Given) -> None:
     command = [needs("perl"), str(PROGRAMS / "net_smtp.pl"), given.port, given.mode, given.ca, SENDER, RECIPIENT]
     given.run(command, given.octets)
@@ -150,6 +199,8 @@ class Row(NamedTuple):
 S_NAIL = ("date message-id user-agent", ("eight bits", "long lines"))
 # It writes line by line, and waits a second before it ends; a large message takes it many.
 SSMTP = ("received", ("large",))
+# It doubles the dots of chunks too, which RFC 3030 section 2 has as they are.
+JAKARTA_CHUNKS = ("dots", "long lines")
 
 ROWS = (
     Row(s_nail, PLAIN, "mailx; with -t, a header is what its user wrote", "SMTP", *S_NAIL),
@@ -166,6 +217,20 @@ ROWS = (
     Row(nodemailer, PLAIN, "what programs in JavaScript send with"),
     Row(nodemailer, STARTTLS, "verifying"),
     Row(nodemailer, TLS, "verifying"),
+    Row(nodemailer, LMTP, "a reply for each recipient", "LMTP"),
+    Row(nodemailer, LMTPS, "verifying", "LMTPS"),
+    Row(go, PLAIN, "net/smtp, a part of Go"),
+    Row(go, STARTTLS, "crypto/tls, verifying"),
+    Row(go, TLS, "crypto/tls, verifying"),
+    Row(go_smtp, STARTTLS, "what programs in Go send with"),
+    Row(go_smtp, TLS, "verifying"),
+    Row(go_smtp, LMTP, "NewClientLMTP", "LMTP"),
+    Row(go_smtp, LMTPS, "says LHLO again after the handshake", "LMTPS"),
+    Row(java, STARTTLS, "Jakarta Mail, verifying"),
+    Row(java_by_chunks, PLAIN, "BDAT, as soon as it has 100,000 octets", omits=JAKARTA_CHUNKS),
+    Row(php, PLAIN, "PEAR's Net_SMTP, which pipelines"),
+    Row(php, STARTTLS, "OpenSSL, verifying"),
+    Row(php, TLS, "OpenSSL, verifying"),
     Row(perl, PLAIN, "Net::SMTP, a part of Perl"),
     Row(perl, STARTTLS, "IO::Socket::SSL, verifying"),
     Row(perl, TLS, "IO::Socket::SSL, verifying"),
@@ -179,12 +244,55 @@ ROWS = (
 CASES = [(row, content) for row in ROWS for content in CONTENTS if content.name not in row.omits]
 
 
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("built")
+
+
 @pytest.mark.parametrize(
     ("row", "content"), CASES, ids=[f"{row.client.__name__}, {row.mode}, {content.name}" for row, content in CASES]
 )
-def test_what_a_client_sends_is_what_is_stored(serving: Serving, tmp_path: Path, row: Row, content: Content) -> None:
-    row.client(Given(serving, row.mode, content.octets, tmp_path))
+def test_what_a_client_sends_is_what_is_stored(
+    serving: Serving, tmp_path: Path, built: Path, row: Row, content: Content
+) -> None:
+    row.client(Given(serving, row.mode, content.octets, tmp_path, built))
     [stored] = serving.take()
-    protocol = "ESMTPS" if row.protocol == "ESMTP" and row.mode != PLAIN else row.protocol
+    protocol = "ESMTPS" if row.protocol == "ESMTP" and row.mode in (STARTTLS, TLS) else row.protocol
     assert (stored.sender, stored.recipient, stored.protocol) == (SENDER, RECIPIENT, protocol)
     assert without(row.adds, stored.content) == without(row.adds, content.octets)
+
+
+RECIPIENTS = (RECIPIENT, "other@example.org", "third@example.org")  # nodemailer says nobody's name twice
+
+
+def lmtp_nodemailer(given: Given) -> None:
+    modules = unpacked("npm/node_modules/nodemailer").parent
+    command = [needs("node"), str(PROGRAMS / "nodemailer.js"), given.port, LMTP, given.ca, SENDER, *RECIPIENTS]
+    given.run(command, given.octets, {"NODE_PATH": str(modules)})
+
+
+def lmtp_go_smtp(given: Given) -> None:
+    given.run([compiled(given.built, "go_smtp.go"), given.port, LMTP, given.ca, SENDER, *RECIPIENTS], given.octets)
+
+
+def lmtp_smtp_source(given: Given) -> None:
+    """Two messages in one session: a reply too many would be the next MAIL's."""
+    command = [needs("smtp-source"), "-L", "-d", "-m", "2", "-r", "3", "-f", SENDER, "-t", RECIPIENT]
+    given.run([*command, f"inet:127.0.0.1:{given.port}"], b"")
+
+
+@pytest.mark.parametrize(
+    ("client", "messages"),
+    [(lmtp_nodemailer, 1), (lmtp_go_smtp, 1), (lmtp_smtp_source, 2)],
+    ids=["nodemailer", "go-smtp", "smtp-source"],
+)
+def test_an_lmtp_client_takes_a_reply_for_each_recipient(
+    serving: Serving, tmp_path: Path, built: Path, client: Client, messages: int
+) -> None:
+    client(Given(serving, LMTP, CONTENTS[0].octets, tmp_path, built))
+    paths = list((serving.maildir / "new").iterdir())
+    stored = [path.read_bytes() for path in paths]
+    for path in paths:
+        path.unlink()
+    assert [message.count(b"\r\nDelivered-To: ") for message in stored] == [3] * messages
+    assert all(b" with LMTP id " in message for message in stored)

@@ -77,6 +77,33 @@ until smtpctl show status >/dev/null 2>&1; do :; done
 submit() {{ sendmail -i -f {sender} {recipient}; }}
 """
 
+SENDMAIL = """
+user smmta
+user smmsp
+install -d /etc/mail /var/spool/mqueue
+cat >sendmail.mc <<'.'
+VERSIONID(`client')
+OSTYPE(`linux')
+define(`confDOMAIN_NAME', `client.example.org')
+define(`SMART_HOST', `esmtp:[127.0.0.1]')
+define(`ESMTP_MAILER_ARGS', `TCP $h {port}')
+define(`confTO_IDENT', `0')
+define(`confEIGHT_BIT_HANDLING', `pass8')
+define(`confSERVICE_SWITCH_FILE', `/etc/mail/service.switch')
+FEATURE(`nocanonify')
+FEATURE(`accept_unresolvable_domains')
+FEATURE(`no_default_msa')
+MAILER(`smtp')
+.
+echo client.example.org >/etc/mail/local-host-names
+: >/etc/mail/aliases
+echo "127.0.0.1 client.example.org $(uname -n)" >/etc/hosts  # it would sleep a minute for its name
+echo hosts files >/etc/mail/service.switch
+cf=/usr/share/sendmail/cf/
+m4 -D_CF_DIR_=$cf $cf/m4/cf.m4 sendmail.mc >/etc/mail/sendmail.cf
+submit() {{ /usr/libexec/sendmail/sendmail -Am -odi -i -f {sender} {recipient}; }}
+"""
+
 DMA = """
 cat >/etc/dma/dma.conf <<.
 SMARTHOST 127.0.0.1
@@ -101,7 +128,9 @@ class Row(NamedTuple):
     alters: tuple[str, ...] = ()
 
 
-LONG = ("long lines",)  # dma refuses lines beyond 1000 octets, and the sendmail of OpenSMTPD encodes them
+# dma refuses lines beyond 1000 octets, the sendmail of OpenSMTPD encodes them, and sendmail's own breaks them.
+LONG = ("long lines",)
+POSTFIX_LMTP = "default_transport = lmtp:inet:127.0.0.1:{lmtp_port}\nlmtp_line_length_limit = 0"
 
 ROWS = (
     Row("Exim", ("exim4-daemon-light",), EXIM, "hosts_avoid_tls = *", "ESMTP", "pipelines, and chunks where it may"),
@@ -111,6 +140,10 @@ ROWS = (
     Row("OpenSMTPD", ("opensmtpd",), OPENSMTPD, "smtp+notls", "ESMTP", "hangs on for another message", LONG),
     Row("OpenSMTPD", ("opensmtpd",), OPENSMTPD, "smtp+tls", "ESMTPS", "OpenSSL, verifying", LONG),
     Row("OpenSMTPD", ("opensmtpd",), OPENSMTPD, "smtps", "ESMTPS", "the other port", LONG),
+    Row("sendmail", ("sendmail-bin", "sendmail-cf"), SENDMAIL, "", "ESMTPS", "TLS, where it is offered", LONG),
+    Row("Exim", ("exim4-daemon-light",), EXIM, "protocol = lmtp", "LMTPS", "TLS, where it is offered"),
+    Row("Postfix", (), POSTFIX, POSTFIX_LMTP, "LMTP", "lmtp(8)"),
+    Row("OpenSMTPD", ("opensmtpd",), OPENSMTPD, "lmtp", "LMTP", "its relay", LONG),
     Row("dma", ("dma",), DMA, "", "ESMTP", "DragonFly's", LONG),
     Row("dma", ("dma",), DMA, "SECURETRANSFER\nSTARTTLS", "ESMTPS", "OpenSSL", LONG),
     Row("dma", ("dma",), DMA, "SECURETRANSFER", "ESMTPS", "the other port", LONG),
@@ -118,12 +151,15 @@ ROWS = (
 IMPLICIT = ("smtps", "SECURETRANSFER")
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}, {row.options}")
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}, {row.options or row.protocol}")
 def test_what_a_mail_server_was_given_is_what_is_stored(serving: Serving, tmp_path: Path, row: Row) -> None:
     if row.name == "Postfix":
         needs("postfix")
     port = serving.tls_port if row.options in IMPLICIT else serving.port
-    script = row.setup.format(port=port, sender=SENDER, recipient=RECIPIENT, options=row.options)
+    if row.protocol in ("LMTP", "LMTPS"):
+        port = serving.lmtp_port
+    options = row.options.format(lmtp_port=serving.lmtp_port)
+    script = row.setup.format(port=port, sender=SENDER, recipient=RECIPIENT, options=options)
     contents = [content for content in CONTENTS if content.name not in row.alters]
     for number, content in enumerate(contents):
         (tmp_path / f"{number}.eml").write_bytes(content.octets.replace(b"\r\n", b"\n"))

@@ -11,7 +11,7 @@ import pytest
 from smtpstate import Result
 from smtpstate_anyio import connect
 from smtpstate_server._exits import Exit
-from tests.interop.servers import Server, dovecot, exim, opensmtpd, smtp_server
+from tests.interop.servers import Server, dovecot, exim, opensmtpd, sendmail, smtp_server
 from tests.peers.contents import CONTENTS
 from tests.peers.programs import SECONDS, run, smtpstate
 from tests.peers.serving import RECIPIENT, SENDER, Certificates
@@ -52,6 +52,8 @@ ROWS = (
     Row(exim, "required", "GnuTLS"),
     Row(exim, "implicit", "GnuTLS"),
     Row(opensmtpd, "off", "no PIPELINING"),
+    Row(sendmail, "off", "PIPELINING, 8BITMIME"),
+    Row(sendmail, "required", "OpenSSL"),
     Row(smtp_server, "off", "nodemailer's, which stands in for servers in tests"),
     Row(smtp_server, "required", "nodemailer's"),
     Row(smtp_server, "implicit", "nodemailer's"),

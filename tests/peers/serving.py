@@ -65,14 +65,15 @@ class Stored(NamedTuple):
 class Serving:
     """The process. It is ended by its id, with SIGTERM."""
 
-    def __init__(self, home: Path, certificates: Certificates) -> None:
+    def __init__(self, home: Path, certificates: Certificates, *options: str) -> None:
         self.home = home
         self.certificates = certificates
         self.maildir = home / "mail"
         self.log = home / "log"
         tls = ("--tls-cert", str(certificates.chain), "--tls-key", str(certificates.key))
-        listen = ("--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--hostname", "mx.example.org")
-        command = smtpstate("serve", *listen, *tls, "--deliver", f"maildir:{self.maildir}")
+        listen = ("--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--lmtp", "127.0.0.1:0")
+        named = ("--hostname", "mx.example.org", "--deliver", f"maildir:{self.maildir}")
+        command = smtpstate("serve", *listen, *tls, *named, *options)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
@@ -84,26 +85,28 @@ class Serving:
                 text=True,
             )
         try:
-            self.port, self.tls_port = self._ports()
+            self.port, self.tls_port, self.lmtp_port = self._ports()
         except BaseException:
             self.kill()
             raise
         self._listening = self._sockets()
 
-    def _ports(self) -> tuple[int, int]:
+    def _ports(self) -> tuple[int, int, int]:
         assert self.process.stdout is not None
-        ports: dict[str, int] = {}
+        ports: list[int] = []
         impatience = threading.Timer(SECONDS, self.process.kill)
         impatience.start()
         try:
-            for _ in range(2):
+            for mode in ("STARTTLS", "TLS", "STARTTLS"):
                 line = self.process.stdout.readline()
                 match = _LISTENING.fullmatch(line)
                 assert match is not None, (line, self.log.read_text())
-                ports[match[2]] = int(match[1])
+                assert match[2] == mode, line
+                ports.append(int(match[1]))
         finally:
             impatience.cancel()
-        return ports["STARTTLS"], ports["TLS"]
+        port, tls_port, lmtp_port = ports
+        return port, tls_port, lmtp_port
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -143,7 +146,7 @@ class Serving:
         assert not any((self.maildir / "tmp").iterdir())
 
     def _sockets(self) -> int:
-        """How many it has open: two of them listen, and the event loop has its own. 0 where there is no /proc."""
+        """How many it has open: three of them listen, and the event loop has its own. 0 where there is no /proc."""
         count = 0
         if not self._proc.exists():
             return count

@@ -45,7 +45,8 @@ class Login:
         self.log = home / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                smtpstate("serve", *listen, *tls, *users),
+                # A -PLUS that they do not know must not keep them out.
+                smtpstate("serve", *listen, *tls, *users, "--channel-binding"),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Client: TypeAlias = Callable[[Serving, str, bytes], None]
 
 PLAIN, STARTTLS, TLS = "plain", "STARTTLS", "TLS"
+LMTP, LMTPS = "LMTP", "LMTP, STARTTLS"
 HELLO = "client.example.org"
 EIGHT_BIT = ["BODY=8BITMIME"]
 
@@ -38,10 +39,12 @@ def by_smtplib(serving: Serving, mode: str, octets: bytes) -> None:
     client: smtplib.SMTP
     if mode == TLS:
         client = smtplib.SMTP_SSL("127.0.0.1", serving.tls_port, HELLO, timeout=SECONDS, context=context)
+    elif mode in (LMTP, LMTPS):
+        client = smtplib.LMTP("127.0.0.1", serving.lmtp_port, HELLO, timeout=SECONDS)
     else:
         client = smtplib.SMTP("127.0.0.1", serving.port, HELLO, SECONDS)
     with client:
-        if mode == STARTTLS:
+        if mode in (STARTTLS, LMTPS):
             client.starttls(context=context)
         assert client.sendmail(SENDER, [RECIPIENT], octets, EIGHT_BIT) == {}
 
@@ -125,11 +128,14 @@ SWAKS_TLS = " --tls-verify --tls-ca-path {ca}"
 MSMTP = "msmtp --host=127.0.0.1 --domain=client.example.org --auth=off --from={sender} --timeout=30"
 MSMTP_TLS = " --tls=on --tls-trust-file={ca}"
 SMTP_SOURCE = "smtp-source -f {sender} -t {recipient} -F {lf} inet:127.0.0.1:{port}"
+LMTP_SOURCE = "smtp-source -L -f {sender} -t {recipient} -F {lf} inet:127.0.0.1:{lmtp_port}"
 
 ROWS = (
     Row("smtplib", PLAIN, by_smtplib, "what most Python programs send with; lock-step"),
     Row("smtplib", STARTTLS, by_smtplib, "says EHLO again after the handshake; verifies the IP address"),
     Row("smtplib", TLS, by_smtplib, "SMTP_SSL"),
+    Row("smtplib", LMTP, by_smtplib, "smtplib.LMTP, which reads one reply, and so may have one recipient"),
+    Row("smtplib", LMTPS, by_smtplib, "says LHLO again after the handshake"),
     Row("aiosmtplib", PLAIN, by_aiosmtplib, "asyncio, and a parser of replies of its own"),
     Row("aiosmtplib", STARTTLS, by_aiosmtplib, "upgrades a transport in place"),
     Row("aiosmtplib", TLS, by_aiosmtplib, "use_tls"),
@@ -140,10 +146,13 @@ ROWS = (
     Row("swaks", "plain, pipelined", SWAKS + " --port {port} --pipeline", "MAIL, RCPT and DATA in one segment"),
     Row("swaks", STARTTLS, SWAKS + SWAKS_TLS + " --port {port} --tls", "Net::SSLeay"),
     Row("swaks", TLS, SWAKS + SWAKS_TLS + " --port {tls_port} --tls-on-connect", "Net::SSLeay"),
+    Row("swaks", LMTP, SWAKS + " --port {lmtp_port} --protocol LMTP --pipeline", "pipelines, as it may always do"),
+    Row("swaks", LMTPS, SWAKS + SWAKS_TLS + " --port {lmtp_port} --protocol LMTP --tls", "Net::SSLeay"),
     Row("msmtp", PLAIN, MSMTP + " --port={port} --tls=off {recipient}", "a sendmail for people"),
     Row("msmtp", STARTTLS, MSMTP + MSMTP_TLS + " --port={port} --tls-starttls=on {recipient}", "GnuTLS, verifying"),
     Row("msmtp", TLS, MSMTP + MSMTP_TLS + " --port={tls_port} --tls-starttls=off {recipient}", "GnuTLS, verifying"),
     Row("smtp-source", PLAIN, SMTP_SOURCE, "HELO; no TLS; says CRLF.CRLF after the last CRLF", adds=b"\r\n"),
+    Row("smtp-source", LMTP, LMTP_SOURCE, "LHLO; the same", adds=b"\r\n"),
     Row("openssl", STARTTLS, by_openssl, "-starttls smtp: how people look at a certificate"),
     Row("openssl", TLS, by_openssl, "how people look at the other port"),
 )
@@ -163,6 +172,7 @@ def deliver(row: Row, serving: Serving, octets: bytes, directory: Path) -> None:
         "ca": serving.certificates.ca,
         "port": serving.port,
         "tls_port": serving.tls_port,
+        "lmtp_port": serving.lmtp_port,
         "crlf": directory / "crlf.eml",
         "lf": directory / "lf.eml",
         "wire": directory / "wire.eml",
@@ -176,7 +186,9 @@ def deliver(row: Row, serving: Serving, octets: bytes, directory: Path) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.tool}, {row.mode}")
 def test_what_a_client_sends_is_what_is_stored(serving: Serving, tmp_path: Path, row: Row, content: Content) -> None:
     deliver(row, serving, content.octets, tmp_path)
-    protocol = "SMTP" if row.tool == "smtp-source" else "ESMTPS" if row.mode in (STARTTLS, TLS) else "ESMTP"
+    protocol = {STARTTLS: "ESMTPS", TLS: "ESMTPS", LMTP: "LMTP", LMTPS: "LMTPS"}.get(row.mode, "ESMTP")
+    if row.tool == "smtp-source" and row.mode == PLAIN:
+        protocol = "SMTP"
     [stored] = serving.take()
     assert (stored.sender, stored.recipient, stored.protocol) == (SENDER, RECIPIENT, protocol)
     assert stored.content == content.octets + row.adds

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import pytest
@@ -12,12 +11,10 @@ from hypothesis import strategies as st
 
 from smtpstate import (
     Body,
-    ClientConnection,
     Command,
     Data,
     Ehlo,
     EndOfMessage,
-    LocalProtocolError,
     Mail,
     Mailbox,
     Noop,
@@ -34,33 +31,8 @@ from smtpstate import (
     Vrfy,
 )
 from smtpstate_testing import Pair
+from tests.property.snapshots import attempt, snapshot
 from tests.property.wire import PATIENT, cuts
-
-
-def snapshot(value: object) -> object:
-    """Everything that `value` holds, however deep, as something that can be compared."""
-    if isinstance(value, bytearray):
-        return bytes(value)
-    if isinstance(value, list | tuple | deque):
-        return tuple(snapshot(item) for item in value)
-    if isinstance(value, Mapping):
-        return tuple((snapshot(key), snapshot(item)) for key, item in value.items())
-    if not type(value).__module__.startswith("smtpstate.") or isinstance(value, int | Exception):
-        return value
-    names = {name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())}
-    names |= set(getattr(value, "__dict__", ()))
-    return type(value).__name__, {name: snapshot(getattr(value, name)) for name in sorted(names)}
-
-
-def attempt(machine: ServerConnection | ClientConnection, act: Callable[[], object]) -> bool:
-    """Whether `act` was a mistake; if so, nothing of `machine` has changed."""
-    before = snapshot(machine)
-    try:
-        act()
-    except LocalProtocolError:
-        assert snapshot(machine) == before
-        return True
-    return False
 
 
 def test_a_snapshot_tells_states_apart() -> None:

@@ -34,8 +34,10 @@ from smtpstate import (
     TlsMode,
     Vrfy,
 )
+from smtpstate._config import OFFERS
 from smtpstate._delivery import Envelope, open_session, quit_session, send_message
 from smtpstate._syntax import COMMANDS
+from smtpstate._xclient import XClient, XForward
 from smtpstate_testing import Pair, accept_everything
 from tests.property.wire import PATIENT, bodies, cuts
 
@@ -155,9 +157,16 @@ client_commands: st.SearchStrategy[Command | Body | EndOfMessage | None] = st.sa
         Noop("text"),
         Vrfy("you"),
         StartTls(),
+        XClient(helo="a"),
+        XClient(address="192.0.2.9", login="joe"),
+        XForward(helo="a"),
         Quit(),
     ]
 )
+
+
+TRUSTED = frozenset({"XCLIENT", "XFORWARD"})
+TRUSTING = ServerConfig("mx.example.org", offers=OFFERS | TRUSTED)
 
 
 @settings(max_examples=200, deadline=None)
@@ -171,7 +180,7 @@ def test_what_the_client_lets_through_the_server_understands(
         elif server.owed is not None:
             server.accept()
 
-    pair = Pair(limits=PATIENT, cut=cut, tls="starttls", handler=every_second_recipient)
+    pair = Pair(TRUSTING, limits=PATIENT, cut=cut, tls="starttls", trusted=True, handler=every_second_recipient)
     pair.drive()
     for item in items:
         if item is None:
@@ -199,8 +208,8 @@ def test_the_client_keeps_the_sync_points(
             assert b"".join(item.data for item in pair.inputs).endswith(event.raw + b"\r\n")
         accept_everything(server, event)
 
-    offers = frozenset({"PIPELINING"} if pipelining else ())
-    pair = Pair(ServerConfig("mx.example.org", PATIENT, offers=offers), handler=handler)
+    offers = TRUSTED | ({"PIPELINING"} if pipelining else set())
+    pair = Pair(ServerConfig("mx.example.org", PATIENT, offers=offers), trusted=True, handler=handler)
     pair.drive()
     for item in [Ehlo("client.example.com"), *items]:
         if item is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from smtpstate import TlsMode
+from smtpstate.policy import MX, STRICT
 from smtpstate_server import _cli
 from smtpstate_server._endpoint import Endpoint
 from smtpstate_server._exits import Exit
@@ -78,6 +79,7 @@ def test_serve_needs_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
     assert options.deliver == "maildir:./mail"
     assert options.size_limit == 50 * 1024 * 1024
     assert not options.quiet
+    assert options.policy is MX
     assert not options.accept_any
     assert options.hostname
 
@@ -88,7 +90,7 @@ def test_serve_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = (
         "serve --listen [::1]:25 --listen localhost:587 --listen-tls 192.0.2.1:465 --hostname MX.example.org "
         "--domain example.org --domain b\u00fccher.example --deliver app:store --tls-cert c --tls-key k "
-        "--message-size-limit 1000 --quiet --log-level DEBUG"
+        "--message-size-limit 1000 --policy strict --quiet --log-level DEBUG"
     )
     assert _cli.run(arguments.split()) == 0
     [options] = taken
@@ -97,6 +99,7 @@ def test_serve_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (options.hostname, options.domains) == ("MX.example.org", ("example.org", "xn--bcher-kva.example"))
     assert options.certificate == (Path("c"), Path("k"))
     assert (options.deliver, options.size_limit) == ("app:store", 1000)
+    assert options.policy is STRICT
     assert (options.quiet, options.log_level) == (True, "debug")
 
 
@@ -183,6 +186,7 @@ USAGE = [
     ("serve --domain a..b", "is not a host name"),
     ("serve --message-size-limit 0", "--message-size-limit"),
     ("serve --message-size-limit many", "--message-size-limit"),
+    ("serve --policy lax", "--policy"),
     ("serve --log-level loud", "--log-level"),
     ("serve --tls-cert c", "--tls-cert and --tls-key go together"),
     ("serve --tls-key k", "--tls-cert and --tls-key go together"),

@@ -7,6 +7,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 from smtpstate_server._exits import Exit
 from tests.server.running import SECONDS, Home, Scripted, Serve, Served
@@ -71,6 +72,61 @@ def test_mechanisms_are_offered_inside_tls_on_every_listener(serve: Serve, home:
             client.starttls(context=context)
             client.ehlo()
             assert client.has_extn("auth")
+
+
+@pytest.mark.usefixtures("users")
+def test_a_login_is_bound_to_the_session_where_both_want_that(serve: Serve, home: Home) -> None:
+    used: list[str] = []
+    for bound in ((), ("--channel-binding",)):
+        served = serve("--submission", "127.0.0.1:0", "--users", "users", *bound)
+        for arguments in ((), ("--channel-binding",)):
+            assert send(home, served.port, *login("right", *arguments))[0] == Exit.OK
+        code = Exit.OK if bound else Exit.NOPERM
+        assert send(home, served.port, *login("right", "--auth", "scram-sha-256-plus"))[0] == code
+        assert served.stop() == 0
+        used += [line.partition(": AUTH ")[2].partition(",")[0] for line in served.log if ": AUTH " in line]
+    plain, plus = "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"
+    assert used == [plain, plain, plain, plus, plus]
+
+
+@pytest.mark.usefixtures("users")
+def test_a_certificate_of_the_authority_logs_its_user_in(serve: Serve, home: Home) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(home.path / "ca.pem")
+    served = serve("--submission", "127.0.0.1:0", "--users", "users", "--client-ca", "ca.pem")
+    for name, code in (("joe", 235), ("ann", 535)):
+        context = ssl.create_default_context(cafile=str(home.certificate))
+        authority.issue_cert("192.0.2.1", common_name=name).configure_cert(context)
+        with smtplib.SMTP("localhost", served.port, timeout=SECONDS) as client:
+            client.starttls(context=context)
+            client.ehlo()
+            assert "EXTERNAL" in client.esmtp_features["auth"].split()
+            assert client.docmd("AUTH", "EXTERNAL =")[0] == code
+    with smtplib.SMTP("localhost", served.port, timeout=SECONDS) as client:
+        client.starttls(context=ssl.create_default_context(cafile=str(home.certificate)))
+        client.ehlo()
+        assert "EXTERNAL" not in client.esmtp_features["auth"].split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("serve", "--client-ca", "x"), Exit.USAGE, "--client-ca needs --users"),
+        (("serve", "--channel-binding"), Exit.USAGE, "--channel-binding needs --users"),
+        (("serve", "--users", "users", "--client-ca", "none"), Exit.CONFIG, "cannot use none to verify clients"),
+        (("serve", "--users", "users", "--client-ca", "right"), Exit.CONFIG, "cannot use right to verify clients"),
+        (
+            ("send", "--server", "localhost:1", *FROM, *TO, "--channel-binding"),
+            Exit.USAGE,
+            "--channel-binding needs --user",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("users")
+def test_what_a_binding_or_a_certificate_needs(home: Home, arguments: tuple[str, ...], code: Exit, words: str) -> None:
+    done = home.run(*arguments)
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert words in done.stderr.decode()
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "login", "SCRAM-SHA-256"])

@@ -173,6 +173,51 @@ def test_what_the_server_does_decides_the_exit_code(
     assert done.returncode == code
 
 
+REPORTS = ("--dsn", "success,DELAY", "--dsn-return", "headers", "--dsn-id", "a+b")
+
+
+def test_reports_are_asked_for(scripted: Scripted, home: Home) -> None:
+    server = scripted(["220 there", "250-there", "250 DSN", "250 ok", "250 ok", "354 go", "...", "250 ok", "221 bye"])
+    done = home.run(*to(server.port, *TO, "--tls", "off", *REPORTS, host="127.0.0.1"), stdin=MESSAGE)
+    assert server.heard[1:3] == [
+        b"MAIL FROM:<me@example.org> RET=HDRS ENVID=a+2Bb\r\n",
+        b"RCPT TO:<you@example.com> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;you@example.com\r\n",
+    ]
+    assert (done.returncode, done.stderr) == (Exit.OK, b"")
+
+
+@pytest.mark.parametrize(
+    "arguments", [REPORTS, ("--dsn", "never"), ("--dsn-return", "full"), ("--dsn-id", "1")], ids=" ".join
+)
+def test_a_server_that_knows_no_reports_gets_the_message_all_the_same(
+    serve: Serve, home: Home, arguments: Sequence[str]
+) -> None:
+    served = serve("--no-tls")  # it delivers and never relays, so it has nothing to report
+    done = home.run(*to(served.port, *TO, "--tls", "off", *arguments), stdin=MESSAGE)
+    assert done.stderr == b"smtpstate: the server does not offer DSN: no reports were asked for\n"
+    assert done.returncode == Exit.OK
+    assert len(home.stored()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dsn", "sometimes"], b"'sometimes' is neither never nor a list of success, failure and delay"),
+        (["--dsn", "never,delay"], b"neither never nor a list"),
+        (["--dsn", "delay,delay"], b"neither never nor a list"),
+        (["--dsn-return", "half"], b"'half' is not one of 'full', 'headers'"),
+        (["--dsn-id", ""], b"1 to 100 printable ASCII characters are needed"),
+        (["--dsn-id", "x" * 101], b"1 to 100 printable ASCII characters are needed"),
+        (["--dsn-id", "ü"], b"1 to 100 printable ASCII characters are needed"),
+    ],
+)
+def test_reports_that_nobody_could_ask_for_are_usage(home: Home, arguments: list[str], words: bytes) -> None:
+    done = home.run(*to(1, *TO, *arguments), stdin=MESSAGE)
+    assert (done.returncode, done.stdout) == (Exit.USAGE, b"")
+    assert words in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
 def test_refused_and_to_be_tried_again_is_to_be_tried_again(scripted: Scripted, home: Home) -> None:
     server = scripted([*HELLO, "250 ok", "550 no", "450 later", "250 ok", "221 bye"])
     done = home.run(*to(server.port, *TO, "--to", "me@example.com", "--tls", "off", host="127.0.0.1"), stdin=MESSAGE)

@@ -158,6 +158,23 @@ def test_a_message_and_a_session_are_a_line_of_log_each(serve: Serve) -> None:
     assert session.endswith(" result=QUIT\n")
 
 
+@pytest.mark.parametrize(
+    ("policy", "code", "logged"), [("mx", 250, " deviations=SPACE_AFTER_COLON tls=no "), ("strict", 501, "")]
+)
+def test_the_policy_takes_or_refuses_what_breaks_the_grammar(serve: Serve, policy: str, code: int, logged: str) -> None:
+    served = serve("--no-tls", "--policy", policy)
+    with connected(served, "plain") as client:
+        client.ehlo()
+        assert client.docmd("MAIL FROM: <me@example.org>")[0] == code
+        if code == 250:
+            client.rcpt("you@example.com")
+            data(client, CONTENT)
+    assert served.stop() == 0
+    messages = [line for line in served.log if " message " in line]
+    assert len(messages) == (code == 250)
+    assert all(logged in line for line in messages)
+
+
 def test_a_message_that_is_cut_leaves_nothing_but_its_line_of_log(serve: Serve, home: Home) -> None:
     served = serve("--no-tls")
     client = connected(served, "plain")

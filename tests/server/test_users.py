@@ -64,6 +64,8 @@ def test_the_password_is_right_or_wrong(line: str) -> None:
     assert not check(file, "Joe", "pencil")
     assert not check(file, "joe", "\x00")
     assert anyio.run(file.token, "joe", "pencil") is None
+    assert anyio.run(file.certificate, "joe") == "joe"
+    assert anyio.run(file.certificate, "ann") is None
 
 
 @pytest.mark.parametrize("line", ["", "   ", "# joe:{PLAIN}x", "#", "\t"])
@@ -136,8 +138,14 @@ def test_a_file_that_others_can_read_is_warned_about(tmp_path: Path, caplog: pyt
 
 
 def test_scram_is_offered_only_if_everybody_can_do_it() -> None:
-    assert users(f"a:{SCRAM}", "b:{PLAIN}x").mechanisms == ("SCRAM-SHA-256", "PLAIN", "LOGIN")
-    assert users(f"a:{SCRAM}", f"b:{ARGON}").mechanisms == ("PLAIN", "LOGIN")
+    assert users(f"a:{SCRAM}", "b:{PLAIN}x").mechanisms == (
+        "SCRAM-SHA-256-PLUS",
+        "SCRAM-SHA-256",
+        "EXTERNAL",
+        "PLAIN",
+        "LOGIN",
+    )
+    assert users(f"a:{SCRAM}", f"b:{ARGON}").mechanisms == ("EXTERNAL", "PLAIN", "LOGIN")
 
 
 def test_the_keys_are_those_of_the_file_and_what_is_made_up_looks_the_same() -> None:

@@ -1,0 +1,139 @@
+"""Deviations: lines that break the grammar and are understood all the same; and the policy that says what to do then.
+
+The parsers know what they let through and note it here; a line that nobody can read is no deviation but a fault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, unique
+from typing import Final, final
+
+from smtpstate._errors import Fault, GrammarError
+
+
+@final
+@unique
+class Deviation(Enum):
+    """Every way in which a command line departs from the grammar and is understood, with the section that says so."""
+
+    # People at a keyboard, scripts that end a line with echo, and old appliances. Section 4.1.1 itself has receivers
+    # tolerate it.
+    TRAILING_SPACE = "RFC 5321 section 4.1.1, white space before the line ending"
+    # Scripts that put a line together from parts of which one was empty.
+    EXTRA_SPACE = "RFC 5321 section 4.1.1, more than one SP between words"
+    # Outlook, scanners and printers, scripts. It is what section 3.3 calls a common source of errors.
+    SPACE_AFTER_COLON = "RFC 5321 section 3.3, white space after FROM: or TO:"
+    # Scripts on Unix and appliances; and whoever tries to smuggle a message past a relay.
+    BARE_LF = "RFC 5321 section 2.3.8, a line that ends with LF alone"
+    # Telnet users, shell scripts, embedded devices.
+    NO_BRACKETS = "RFC 5321 section 4.1.2, a path without angle brackets"
+    # Nobody but a few gateways, and those who look for an open relay. Servers have to take it, and to ignore the route.
+    SOURCE_ROUTE = "RFC 5321 appendix C, a source route, which is dropped"
+    # VERP, SRS and BATV put a second address or a signature into the local part: mailing lists and forwarders. Section
+    # 4.5.3.1 lets clients try.
+    LONG_LOCAL_PART = "RFC 5321 section 4.5.3.1.1, a local part of more than 64 octets"
+    # Nobody: IPv6 is the only tag that is registered.
+    UNKNOWN_LITERAL = "RFC 5321 section 4.1.3, an address literal whose tag nobody registered"
+    # Hosts without a name, in mail clients and libraries that fall back from EHLO.
+    HELO_LITERAL = "RFC 5321 section 4.1.1.1, an address literal in HELO"
+    # Windows and container hosts that are called so.
+    HELLO_UNDERSCORE = "RFC 5321 section 2.3.5, an underscore in the name that a host says of itself"
+    # Hosts whose name was copied from a zone file or taken from a resolver.
+    HELLO_DOT = "RFC 5321 section 2.3.5, a dot behind the name that a host says of itself, which is dropped"
+    # Mail clients on IPv6 whose authors put brackets around what the socket told them.
+    HELLO_UNTAGGED = "RFC 5321 section 4.1.3, an address literal with an IPv6 address and without IPv6: in a hello"
+    # PHP and shell scripts.
+    LOWER_CASE_MECHANISM = "RFC 4422 section 3.1, a mechanism that is not in upper case"
+
+
+# What a deviation is where it is rejected, and so what it is answered.
+FAULTS: Final[dict[Deviation, Fault]] = {
+    Deviation.TRAILING_SPACE: Fault.ARGUMENT,
+    Deviation.EXTRA_SPACE: Fault.ARGUMENT,
+    Deviation.SPACE_AFTER_COLON: Fault.ARGUMENT,
+    Deviation.BARE_LF: Fault.ARGUMENT,
+    Deviation.NO_BRACKETS: Fault.ARGUMENT,
+    Deviation.SOURCE_ROUTE: Fault.ADDRESS,
+    Deviation.LONG_LOCAL_PART: Fault.ADDRESS,
+    Deviation.UNKNOWN_LITERAL: Fault.ADDRESS,
+    Deviation.HELO_LITERAL: Fault.ADDRESS,
+    Deviation.HELLO_UNDERSCORE: Fault.ADDRESS,
+    Deviation.HELLO_DOT: Fault.ADDRESS,
+    Deviation.HELLO_UNTAGGED: Fault.ADDRESS,
+    Deviation.LOWER_CASE_MECHANISM: Fault.ARGUMENT,
+}
+
+
+@final
+@unique
+class Treatment(Enum):
+    """What is done about a deviation."""
+
+    ACCEPT = "the command is taken, and nobody is told"
+    FLAG = "the command is taken, and its `deviations` name it"
+    REJECT = "the line is answered 501, and is no command"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is done about each deviation: those in neither set are rejected, those in both are flagged."""
+
+    accepts: frozenset[Deviation] = frozenset()
+    flags: frozenset[Deviation] = frozenset()
+
+    def treatment(self, deviation: Deviation) -> Treatment:
+        """What is done about `deviation`."""
+        if deviation in self.flags:
+            return Treatment.FLAG
+        return Treatment.ACCEPT if deviation in self.accepts else Treatment.REJECT
+
+    def but(self, treatment: Treatment, *deviations: Deviation) -> Policy:
+        """The same policy, except that `deviations` get `treatment`."""
+        accepts, flags = self.accepts.difference(deviations), self.flags.difference(deviations)
+        if treatment is Treatment.FLAG:
+            return Policy(accepts, flags.union(deviations))
+        return Policy(accepts.union(deviations) if treatment is Treatment.ACCEPT else accepts, flags)
+
+
+# RFC 5321 to the letter: taken is what it has receivers take, and no more.
+STRICT: Final = Policy(flags=frozenset({Deviation.TRAILING_SPACE, Deviation.SOURCE_ROUTE}))
+
+# For a server that wants the mail, not to be right. A path without brackets is refused even so: which part of the line
+# is the address, two readers of it may see differently.
+_UNREMARKABLE: Final = frozenset({Deviation.TRAILING_SPACE, Deviation.LONG_LOCAL_PART})
+MX: Final = Policy(accepts=_UNREMARKABLE, flags=frozenset(set(Deviation) - _UNREMARKABLE - {Deviation.NO_BRACKETS}))
+
+# Takes everything, and tells.
+ALL_FLAGGED: Final = Policy(flags=frozenset(Deviation))
+
+# What a sender may write: no deviation but in names and addresses that it was given. A host is called what it is
+# called, one without a name has only its address to say in HELO, too, and an address is for its own host to judge
+# (section 2.3.11).
+SENDABLE: Final = Policy(
+    accepts=frozenset(
+        {Deviation.LONG_LOCAL_PART, Deviation.UNKNOWN_LITERAL, Deviation.HELO_LITERAL, Deviation.HELLO_UNDERSCORE}
+    )
+)
+
+
+@final
+class Notes:
+    """Where a parser notes the deviations of one line: those that are flagged, and the one that was rejected."""
+
+    __slots__ = ("_policy", "flagged", "rejected")
+
+    def __init__(self, policy: Policy = ALL_FLAGGED) -> None:
+        self._policy: Final = policy
+        self.flagged: frozenset[Deviation] = frozenset()
+        self.rejected: Deviation | None = None
+
+    def add(self, deviation: Deviation) -> None:
+        """Note `deviation`. Raises GrammarError where the policy rejects it."""
+        treatment = self._policy.treatment(deviation)
+        if treatment is Treatment.REJECT:
+            self.rejected = deviation
+            raise GrammarError(FAULTS[deviation], deviation.value)
+        if treatment is Treatment.FLAG:
+            self.flagged |= {deviation}

@@ -1,0 +1,11 @@
+"""What a server does about command lines that break the grammar and are understood all the same.
+
+`ServerConfig(hostname, policy=STRICT)` is RFC 5321 to the letter. `MX` is the default, for mail from everywhere. Your
+own begins with one of the two: `MX.but(Treatment.REJECT, Deviation.BARE_LF)`.
+"""
+
+from smtpstate._policy import MX as MX
+from smtpstate._policy import STRICT as STRICT
+from smtpstate._policy import Deviation as Deviation
+from smtpstate._policy import Policy as Policy
+from smtpstate._policy import Treatment as Treatment
