@@ -36,6 +36,9 @@ Key = tuple[Phase, tuple[bool, ...]]
 OK, MORE, FAIL, CLOSE = Outcome.OK, Outcome.MORE, Outcome.FAIL, Outcome.CLOSE
 
 
+ANNOUNCED = ("tls", "auth", "chunking", "xclient", "xforward")
+
+
 def steps(session: Session) -> Iterator[Session]:
     """Every session that is one legal step away."""
     for verb in Verb:
@@ -136,9 +139,9 @@ def test_random_walks_stay_among_the_known_sessions_and_keep_what_was_promised(
             was_secure, was_authenticated = session.secure, session.authenticated
             session.advance(verb, outcome)
             if verb in HELLOS and outcome is OK:
-                assert not any((session.offers_tls, session.offers_auth, session.offers_chunking))
+                assert not any(getattr(session, f"offers_{name}") for name in ANNOUNCED)
                 if session.esmtp:
-                    session.announce(**{name: random.random() < 0.7 for name in ("tls", "auth", "chunking")})
+                    session.announce(**{name: random.random() < 0.7 for name in ANNOUNCED})
             met.add(session.key)
             assert session.key in known
             assert session.secure is (was_secure or (verb is Verb.TLS and outcome is OK))
@@ -153,7 +156,7 @@ def test_random_walks_stay_among_the_known_sessions_and_keep_what_was_promised(
                 assert session.phase is Phase.CLOSING
                 break
     assert {phase for phase, _ in met} >= set(Phase) - {Phase.CLOSED}
-    assert len(met) > len(known) / 2
+    assert len(met) > len(known) / 4
 
 
 @pytest.mark.parametrize("phase", Phase)
