@@ -39,10 +39,11 @@ from smtpstate._questions import (
     require_offered,
     time_for,
 )
+from smtpstate._quota import Tally
 from smtpstate._replies import Reply, ReplyReader
 from smtpstate._state import Outcome, Phase, Session
 from smtpstate._syntax import encode_command
-from smtpstate.extensions import Extension, tables
+from smtpstate.extensions import Extension, server_limits, tables
 
 _AS_AGREED: Final = frozenset({CloseReason.QUIT, CloseReason.CLOSED})
 _NO_COMMANDS: Final = frozenset({Phase.AUTH, Phase.BODY, Phase.TLS})
@@ -72,6 +73,7 @@ class ClientConnection:
         self.capabilities: Capabilities = NO_CAPABILITIES
         self.tls: TlsInfo | None = None
         self.half_close: bool = False
+        self.tally: Final = Tally()  # what was sent of what LIMITS counts
         self._clock: Final = clock
         self._limits: Final = limits if limits is not None else Limits()
         self.lmtp: Final = lmtp
@@ -204,7 +206,7 @@ class ClientConnection:
 
         Commands are pipelined where the server allows it (RFC 2920) and wait for their turn elsewhere. False, and
         nothing done, when the connection has ended. Raises LocalProtocolError for what is out of order, not offered,
-        or cannot be spelled; nothing has changed then.
+        beyond the server's LIMITS, or cannot be spelled; nothing has changed then.
         """
         if self._closed is not None:
             return False
@@ -223,6 +225,7 @@ class ClientConnection:
             case _:
                 self._check_order(item)
                 octets = self.check(item)
+                self.tally.spend(item, server_limits(self.capabilities))
                 if isinstance(item, Bdat):
                     self._chunk_left = item.size
                 if self._may_write():  # never while others wait: what keeps them keeps this one, too

@@ -175,6 +175,11 @@ class Mail:
         value = dict(self.parameters).get("BODY")
         return None if value is None else BodyType(value.upper())
 
+    @property
+    def binary(self) -> bool:
+        """Whether the message is to come by BDAT, and as it is. RFC 3030 section 3."""
+        return self.body is BodyType.BINARYMIME
+
 
 @final
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from smtpstate._budget import Budgets
 from smtpstate._closing import Closing
-from smtpstate._commands import Verb
+from smtpstate._commands import Mail, Verb
 from smtpstate._config import TOO_MANY_ERRORS, ServerConfig, Transaction
 from smtpstate._events import (
     CloseReason,
@@ -102,7 +102,7 @@ class Conversation:
         """Queues the reply to `verb` and moves the session to where it leads."""
         self.put(self.encode(verb, reply))
         outcome = Outcome.of(reply.code)
-        self.session.advance(verb, outcome)
+        self.session.advance(verb, outcome, binary=isinstance(self.owed, Mail) and self.owed.binary)
         if verb in HELLOS and verb is not Verb.HELO and outcome is Outcome.OK:
             secure = self.session.secure
             self.session.announce(

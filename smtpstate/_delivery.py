@@ -43,8 +43,10 @@ from smtpstate._events import (
     ReplyReceived,
 )
 from smtpstate._params import BodyType
+from smtpstate._quota import plan
 from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase
+from smtpstate.extensions import server_limits
 
 if TYPE_CHECKING:
     from smtpstate._client import ClientConnection
@@ -159,7 +161,8 @@ class Envelope:
     """Who sends to whom, and what must be known of the body before MAIL.
 
     `size` is an estimate in octets or None; `eight_bit` says that the body has octets above 127. `chunked` sends it by
-    BDAT where the server offers CHUNKING (RFC 3030), and by DATA elsewhere.
+    BDAT where the server offers CHUNKING (RFC 3030), and by DATA elsewhere. `binary` sends it by BDAT as it is, lines
+    or not; where the server does not offer BINARYMIME nothing is sent, and every recipient refused.
     """
 
     sender: str
@@ -167,13 +170,14 @@ class Envelope:
     size: int | None = None
     eight_bit: bool = False
     chunked: bool = False
+    binary: bool = False
 
 
 # Phases that a transaction which went wrong can leave behind.
 _HALF_DONE = frozenset({Phase.MAIL, Phase.RCPT, Phase.CHUNKED, Phase.DEAD})
 
 NO_EIGHT_BIT = Reply(554, "The message has 8-bit octets and the server does not offer 8BITMIME", enhanced="5.6.3")
-
+NO_BINARY = Reply(554, "The message is binary and the server does not offer BINARYMIME", enhanced="5.6.3")
 
 # Stands in for the 354 that a server gave although it had refused every recipient; it decides nothing.
 _NO_RECIPIENTS = Reply(554, "No valid recipients", enhanced="5.5.1")
@@ -252,8 +256,8 @@ def send_message(client: ClientConnection, envelope: Envelope) -> Procedure[Deli
     """One message: MAIL, every RCPT, the body as DATA or in chunks. Pipelined where the server allows it (RFC 2920).
 
     Refusals of one recipient do not touch the others. Never raises for what the server does; the `Delivery` says it.
-    Raises LocalProtocolError, before anything is sent, when there is no recipient, an address cannot be spelled, or
-    another transaction is open.
+    Raises LocalProtocolError, before anything is sent, when there is no recipient, an address cannot be spelled,
+    another transaction is open, or the server's LIMITS do not allow it (`Batches` keeps within them).
     """
     return (yield from _Message(client, envelope).run())
 
@@ -263,7 +267,7 @@ class _Message:
     def __init__(self, client: ClientConnection, envelope: Envelope) -> None:
         self.client = client
         self.envelope = envelope
-        self.chunked: bool = envelope.chunked and client.capabilities.chunking
+        self.chunked: bool = envelope.binary or (envelope.chunked and client.capabilities.chunking)
         self.mail: Reply | None = None
         self.rcpts: list[Reply] = []  # in the order of the recipients
         self.verdict: Reply | None = None  # what decides for all that were accepted
@@ -271,7 +275,9 @@ class _Message:
 
     def run(self) -> Procedure[Delivery]:
         client = self.client
-        if self.envelope.eight_bit and not client.capabilities.eight_bit_mime:
+        if self.envelope.binary and not client.capabilities.binary_mime:
+            return Delivery(tuple(RecipientResult(a, Result.REFUSED, NO_BINARY) for a in self.envelope.recipients))
+        if self.envelope.eight_bit and not self.envelope.binary and not client.capabilities.eight_bit_mime:
             return Delivery(tuple(RecipientResult(a, Result.REFUSED, NO_EIGHT_BIT) for a in self.envelope.recipients))
         commands = self.commands()
         pipelining = client.capabilities.pipelining
@@ -313,12 +319,16 @@ class _Message:
             raise LocalProtocolError("a message needs a recipient")
         size = envelope.size if "SIZE" in client.capabilities else None
         body = BodyType.EIGHTBITMIME if envelope.eight_bit else None
+        body = BodyType.BINARYMIME if envelope.binary else body
         commands: list[Mail | Rcpt | Data] = [Mail.of(envelope.sender, size=size, body=body)]
         commands.extend(Rcpt.of(address) for address in envelope.recipients)
         if not self.chunked:
             commands.append(Data())
         for command in commands:
             client.check(command)
+        planned = plan(envelope.recipients, server_limits(client.capabilities), client.tally)
+        if len(planned.batches) != 1 or planned.left_out:
+            raise LocalProtocolError("more than one transaction may have, or the session: see the server's LIMITS")
         return commands
 
     @property
@@ -354,13 +364,14 @@ class _Message:
 
     def chunks(self) -> Procedure[Result]:
         """The body by BDAT, a piece a chunk; the next one leaves when the last was taken (RFC 3030 section 2)."""
-        newlines = NewlineNormalizer()
+        binary, newlines = self.envelope.binary, NewlineNormalizer()
         held, end = b"", b"\r\n"  # the last piece waits for LAST; how the content ends
         while self.client.closed is None:
             piece = yield Wants.CHUNK
             assert isinstance(piece, bytes)
             if not piece:
-                last = held if end == b"\r\n" else held + b"\r\n"  # as the lone dot would have made it
+                # Lines end as the lone dot would have made them.
+                last = held if binary or end == b"\r\n" else held + b"\r\n"
                 if not self.chunk(last, last=True):
                     break
                 yield from self.end(Verb.BDAT)
@@ -373,7 +384,7 @@ class _Message:
                 if not _is_yes(event.reply):
                     self.verdict = event.reply
                     break
-            held = newlines.normalize(piece)
+            held = piece if binary else newlines.normalize(piece)
             end = held[-2:] or end
         return Result.RETRY
 

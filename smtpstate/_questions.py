@@ -56,7 +56,7 @@ def advance(session: Session, question: Question, outcome: Outcome) -> None:
         session.advance(Verb.BDAT, Outcome.MORE)
         session.advance(Verb.END if question.last else Verb.CHUNK, outcome)
     else:
-        session.advance(question.verb, outcome)
+        session.advance(question.verb, outcome, binary=isinstance(question, Mail) and question.binary)
 
 
 def ends_message(session: Session, question: Question) -> bool:
@@ -102,6 +102,8 @@ def require_offered(
         match command:
             case Mail():
                 check_parameters(command.parameters, tables[0], offered)
+                if command.binary and not offered.binary_mime:
+                    raise GrammarError(Fault.PARAMETER_VALUE, "BINARYMIME without CHUNKING")  # RFC 3030 section 3
             case Rcpt():
                 check_parameters(command.parameters, tables[1], offered)
             case Auth(mechanism) if mechanism not in map(str.upper, offered.keywords.get("AUTH", ())):

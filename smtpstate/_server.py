@@ -376,9 +376,11 @@ class ServerConnection:
                 self._talk.drop_transaction(ResetCause.HELLO)
             case Mail():
                 self._talk.transaction = Transaction(owed)
+                self._hearing.count(owed)
             case Rcpt():
                 assert self._talk.transaction is not None  # the table takes RCPT inside a transaction only
                 self._talk.transaction = self._talk.transaction.plus(owed)
+                self._hearing.count(owed)
             case Data():
                 self._reception.begin()
             case EndOfMessage():

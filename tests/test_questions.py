@@ -23,6 +23,7 @@ from smtpstate._commands import (
 )
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import Connected, Timer
+from smtpstate._params import BodyType
 from smtpstate._questions import (
     Question,
     advance,
@@ -69,6 +70,13 @@ def test_each_question_has_its_answers_and_its_time(
     assert possible(question) == {success, FAIL, CLOSE, *([MORE] if more else [])}
     assert ends_group(question) is ends
     assert time_for(question, Limits()) == (timer, seconds)
+
+
+@pytest.mark.parametrize(("mail", "binary"), [(ME, False), (Mail.of("", body=BodyType.BINARYMIME), True)])
+def test_mail_says_whether_the_transaction_is_binary(mail: Mail, binary: bool):
+    session = Session(Phase.READY)
+    advance(session, mail, OK)
+    assert (session.phase, session.binary) == (Phase.MAIL, binary)
 
 
 def in_rcpt() -> Session:
@@ -118,11 +126,15 @@ def test_lines_of_an_exchange_may_be_long():
     assert line_limit(Noop(), Limits()) == 2048
 
 
+BINARY = Mail.of("me@me.example", body=BodyType.BINARYMIME)
 OFFERS = Capabilities({"SIZE": (), "AUTH": ("PLAIN", "login")})
 REQUIRED: list[tuple[Command, Capabilities, str | None]] = [
     (Mail.of("me@me.example", size=1), OFFERS, None),
     (Mail.of("me@me.example", size=1), NO_CAPABILITIES, "MAIL"),
     (Mail(ME.reverse_path, (("SIZE", "x"),)), OFFERS, "MAIL"),
+    (BINARY, Capabilities({"BINARYMIME": (), "CHUNKING": ()}), None),
+    (BINARY, Capabilities({"BINARYMIME": ()}), "BINARYMIME without CHUNKING"),
+    (BINARY, Capabilities({"8BITMIME": (), "CHUNKING": ()}), "MAIL"),
     (YOU, NO_CAPABILITIES, None),
     (Rcpt(YOU.recipient, (("X-NONE", None),)), OFFERS, "RCPT"),
     (Auth("LOGIN"), OFFERS, None),

@@ -50,6 +50,10 @@ def steps(session: Session) -> Iterator[Session]:
                     offered = after.copy()
                     offered.announce(tls=tls, auth=auth, chunking=chunking)
                     yield offered
+            if verb is Verb.MAIL and outcome is OK and session.offers_chunking:
+                binary = session.copy()  # RFC 3030 section 3: BINARYMIME needs CHUNKING
+                binary.advance(verb, outcome, binary=True)
+                yield binary
     after = session.copy()
     after.close()
     yield after
@@ -94,8 +98,10 @@ def test_the_number_of_sessions_is_known(lmtp: bool, tls: bool, auth: bool) -> N
         Phase.READY: known * hellos,
         Phase.AUTH: (2 - tls) * 2 * 2,  # AUTH is offered and was not used; STARTTLS and CHUNKING are free
         Phase.TLS: (2 - tls) * 2 * 2,  # STARTTLS is offered and was not used; AUTH and CHUNKING are free
-        **dict.fromkeys((Phase.MAIL, Phase.RCPT, Phase.BODY), allowed * hellos),
-        **dict.fromkeys((Phase.CHUNK, Phase.CHUNKED, Phase.DEAD), allowed * 2 * 2),  # CHUNKING is offered
+        **dict.fromkeys((Phase.MAIL, Phase.RCPT), allowed * (hellos + 2 * 2)),  # binary where CHUNKING is offered
+        Phase.BODY: allowed * hellos,  # never binary
+        **dict.fromkeys((Phase.CHUNK, Phase.CHUNKED), allowed * 2 * 2 * 2),  # CHUNKING is offered; binary or not
+        Phase.DEAD: allowed * 2 * 2,  # CHUNKING is offered; what was binary is gone
         # As READY; and in LMTP a session without a hello is not the same as one after HELO.
         **dict.fromkeys((Phase.CLOSING, Phase.CLOSED), known * hellos + 2 * lmtp),
     }
@@ -242,6 +248,9 @@ OFFERED = ("esmtp", "offers_tls", "offers_auth", "offers_chunking")
         (session_at(Phase.RCPT, *OFFERED), Verb.BDAT, None, "offered, and a recipient"),
         (session_at(Phase.CHUNKED, *OFFERED), Verb.BDAT, None, "the next one"),
         (session_at(Phase.RCPT, "esmtp"), Verb.BDAT, 502, "CHUNKING is not offered"),
+        (session_at(Phase.RCPT, *OFFERED, "binary"), Verb.DATA, 503, "RFC 3030 section 3: BINARYMIME goes with BDAT"),
+        (session_at(Phase.MAIL, *OFFERED, "binary"), Verb.DATA, 503, "RFC 3030 section 3: recipient or not"),
+        (session_at(Phase.RCPT, *OFFERED, "binary"), Verb.BDAT, None, "which it does"),
     ],
 )
 def test_what_a_verb_needs_beside_its_phase(session: Session, verb: Verb, refusal: int | None, reason: str) -> None:
@@ -373,6 +382,38 @@ def test_a_transaction_is_open_from_mail_to_the_final_dot(phase: Phase) -> None:
     assert Session(phase).has_transaction is (phase in TRANSACTION_PHASES)
 
 
+@pytest.mark.parametrize(
+    ("steps", "binary", "reason"),
+    [
+        ([], True, "MAIL said so"),
+        ([(Verb.RCPT, OK)], True, "and it stays so for the recipients"),
+        ([(Verb.RCPT, OK), (Verb.BDAT, MORE), (Verb.CHUNK, OK)], True, "and for every chunk"),
+        ([(Verb.RCPT, FAIL)], True, "whatever becomes of a recipient"),
+        ([(Verb.RSET, OK)], False, "RSET ends the transaction"),
+        ([(Verb.EHLO, OK)], False, "and so does a hello"),
+        ([(Verb.RCPT, OK), (Verb.BDAT, MORE), (Verb.END, OK)], False, "and its end"),
+        ([(Verb.RCPT, OK), (Verb.BDAT, MORE), (Verb.END, FAIL)], False, "which may be a refusal"),
+        ([(Verb.RCPT, OK), (Verb.BDAT, FAIL)], False, "a refused chunk ends it, too"),
+        ([(Verb.RSET, OK), (Verb.MAIL, OK)], False, "the next one says for itself"),
+        ([(Verb.NOOP, CLOSE)], False, "421 ends everything"),
+    ],
+)
+def test_a_transaction_is_binary_until_it_is_gone(steps: list[tuple[Verb, Outcome]], binary: bool, reason: str) -> None:
+    session = session_at(Phase.READY, *OFFERED)
+    session.advance(Verb.MAIL, FAIL, binary=True)
+    assert not session.binary, "a refused MAIL opens nothing"
+    session.advance(Verb.MAIL, OK, binary=True)
+    for verb, outcome in steps:
+        session.advance(verb, outcome)
+    assert session.binary is binary, reason
+
+
+def test_what_is_closed_is_not_binary() -> None:
+    session = session_at(Phase.RCPT, "binary")
+    session.close()
+    assert not session.binary
+
+
 def test_a_copy_goes_its_own_way() -> None:
     session = session_at(Phase.READY, *OFFERED, "secure", lmtp=True, auth=True)
     copy = session.copy()
@@ -384,7 +425,8 @@ def test_a_copy_goes_its_own_way() -> None:
 
 
 @pytest.mark.parametrize(
-    "fact", ["secure", "authenticated", "esmtp", "offers_tls", "offers_auth", "offers_chunking", "lmtp", "tls", "auth"]
+    "fact",
+    ["secure", "authenticated", "esmtp", "binary", *("offers_tls", "offers_auth", "offers_chunking"), *KINDS_BY_NAME],
 )
 def test_every_fact_tells_sessions_apart_and_is_copied(fact: str) -> None:
     session = session_at(Phase.READY, **{fact: True}) if fact in KINDS_BY_NAME else session_at(Phase.READY, fact)

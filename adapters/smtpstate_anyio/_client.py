@@ -40,6 +40,7 @@ from smtpstate import (
 from smtpstate import tls as tls_layer
 from smtpstate._abnf import DOMAIN
 from smtpstate._authentication import authenticate
+from smtpstate._batches import Batches
 from smtpstate._choice import choose
 from smtpstate._delivery import Envelope, Wants, addresses, open_session, quit_session, send_message
 from smtpstate_anyio._auth import hashing
@@ -180,13 +181,17 @@ class Client:
         recipients: str | Sequence[str],
         eight_bit: bool | None = None,
         chunked: bool = False,
+        binary: bool = False,
     ) -> Delivery:
         """Sends one message, and says what became of it for each recipient.
 
         `message` is bytes, a binary file (read twice where it can be, to count and scan it), an EmailMessage, or an
         iterator of bytes, async or not. `sender` "" is the null reverse-path. `eight_bit` says whether there are octets
         above 127; None finds out, and takes an iterator to have some where the server allows them. Bare CR and LF
-        become CRLF. `chunked` sends it by BDAT where the server offers CHUNKING. Raises ConnectionBroken when the
+        become CRLF. `chunked` sends it by BDAT where the server offers CHUNKING. `binary` sends it as it is, whatever
+        is in it, and to nobody where the server does not offer BINARYMIME. Where the server's LIMITS want it, the
+        message goes out in several transactions; recipients for whom there is none, as where `message` can be read only
+        once, are to be tried again. Raises ConnectionBroken when the
         session ended before, LocalProtocolError for an address that cannot be sent, or for an octet above 127 that was
         not announced; what reading `message` raises goes through.
         """
@@ -200,14 +205,19 @@ class Client:
                 octets = await to_thread.run_sync(partial(flatten, message, eight_bit=allowed))
             else:
                 octets = message
-            scan = await _scan(octets)
+            start = octets.tell() if isinstance(octets, BinaryFile) and octets.seekable() else None
+            scan = await _scan(octets, binary=binary)
             if eight_bit is None:
                 eight_bit = allowed if scan is None else scan.eight_bit
-            envelope = Envelope(sender, addresses(recipients), None if scan is None else scan.size, eight_bit, chunked)
-            if not envelope.recipients:
-                raise LocalProtocolError("a message needs a recipient")
-            async with aclosing(_Pieces(octets, eight_bit=eight_bit)) as body:
-                return await self.run(send_message(self.connection, envelope), body)
+            size = None if scan is None else scan.size
+            envelope = Envelope(sender, addresses(recipients), size, eight_bit, chunked, binary=binary)
+            batches = Batches(self.connection, envelope, once=scan is None)
+            for part in batches:
+                if isinstance(octets, BinaryFile) and start is not None:
+                    await to_thread.run_sync(octets.seek, start)
+                async with aclosing(_Pieces(octets, eight_bit=eight_bit or binary)) as body:
+                    batches.add(await self.run(send_message(self.connection, part), body))
+            return batches.delivery
 
     async def run(self, procedure: Procedure[_T], body: AsyncIterator[bytes] | None = None) -> _T:
         """Gives a procedure what it wants. Whatever interrupts it leaves the connection broken."""
@@ -286,12 +296,12 @@ def _own_name(stream: SocketStream) -> str:
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
 
-async def _scan(message: Octets) -> Scan | None:
+async def _scan(message: Octets, *, binary: bool) -> Scan | None:
     """What can be known before MAIL; None for what can be read only once."""
     if isinstance(message, bytes):
-        return Scan((message,))
+        return Scan((message,), binary=binary)
     if isinstance(message, BinaryFile) and message.seekable():
-        return await to_thread.run_sync(scan_file, message)
+        return await to_thread.run_sync(partial(scan_file, message, binary=binary))
     return None
 
 

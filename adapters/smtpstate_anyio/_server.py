@@ -24,6 +24,7 @@ from anyio.abc import SocketAttribute
 
 from smtpstate import CloseReason, ConnectionClosed, Flow, Limits, Peer, ServerConfig, ServerConnection
 from smtpstate import tls as tls_layer
+from smtpstate._config import OFFERS
 from smtpstate._proxy import ProxyHeader, ProxyReader, trusted
 from smtpstate_anyio._auth import Authenticator
 from smtpstate_anyio._driver import Driver
@@ -32,7 +33,7 @@ from smtpstate_anyio._observer import traces
 from smtpstate_anyio._session import Session, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from ssl import SSLContext
 
     from anyio.abc import SocketStream, TaskGroup, TaskStatus
@@ -57,6 +58,7 @@ async def serve(
     tls: SSLContext | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
+    offers: Iterable[str] = (),
     stop: Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
@@ -65,13 +67,13 @@ async def serve(
     """Runs `handler` for every connection until it is cancelled or `stop` is set; then drains.
 
     `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. With `users`, AUTH is
-    offered inside TLS, and answered for the handler: `Session.identity` is who it was. `task_status` gets the addresses
-    once they are bound. To drain is to stop listening, to tell idle sessions 421, to let the others finish their
-    message for `grace` seconds, and to tell the rest 421. Raises OSError when an address cannot be bound, ValueError
-    when one makes no sense.
+    offered inside TLS, and answered for the handler: `Session.identity` is who it was. `offers` are EHLO keywords
+    beside the usual ones, as in `ServerConfig`. `task_status` gets the addresses once they are bound. To drain is to
+    stop listening, to tell idle sessions 421, to let the others finish their message for `grace` seconds, and to tell
+    the rest 421. Raises OSError when an address cannot be bound, ValueError when one makes no sense.
     """
     authenticator = users if isinstance(users, Authenticator) or users is None else Authenticator(users)
-    server = _Server(handler, hostname, tls, authenticator, limits or Limits(), observer)
+    server = _Server(handler, hostname, tls, authenticator, limits or Limits(), frozenset(offers), observer)
     await server.run(listen, stop, grace, task_status)
 
 
@@ -84,6 +86,7 @@ class _Server:
         tls: SSLContext | None,
         authenticator: Authenticator | None,
         limits: Limits,
+        offers: frozenset[str],
         observer: Observer | None,
     ) -> None:
         self.handler: Final = handler
@@ -92,7 +95,7 @@ class _Server:
         self.limits: Final = limits
         self.observer: Final = observer
         mechanisms = () if authenticator is None else authenticator.mechanisms
-        self.config: Final = ServerConfig(hostname, limits, mechanisms=mechanisms)
+        self.config: Final = ServerConfig(hostname, limits, offers=OFFERS | offers, mechanisms=mechanisms)
         self.configs: Final[dict[BoundListener, ServerConfig]] = {}
         self.sessions: Final[set[Session]] = set()
         self.draining: bool = False

@@ -234,6 +234,7 @@ def _serve(
 @click.option("--auth", metavar="MECHANISM", help="With this and nothing else. [default: the best that is offered]")
 @click.option("--lmtp", is_flag=True, help="Speak LMTP.")
 @click.option("--bdat", is_flag=True, help="Send the message by BDAT where the server takes that.")
+@click.option("--binary", is_flag=True, help="Send it by BDAT, and as it is; refused where BINARYMIME is not offered.")
 @click.argument("file", default="-", metavar="[FILE|-]")
 def _send(
     *,
@@ -249,6 +250,7 @@ def _send(
     auth: str | None,
     lmtp: bool,
     bdat: bool,
+    binary: bool,
     file: str,
 ) -> int:
     """Send one message, from FILE or standard input, and say for each recipient what became of it.
@@ -275,6 +277,7 @@ def _send(
             login=None if user is None or password_file is None else Login(user, password_file, auth),
             lmtp=lmtp,
             chunked=bdat,
+            binary=binary,
         )
     )
 

@@ -83,6 +83,7 @@ class SendOptions:
     login: Login | None
     lmtp: bool
     chunked: bool
+    binary: bool
 
 
 def send(options: SendOptions) -> Exit:
@@ -151,7 +152,9 @@ async def _send(
             if credentials is not None:
                 mechanism = None if options.login is None else options.login.mechanism
                 await client.authenticate(credentials, among=None if mechanism is None else (mechanism,))
-            delivery = await client.send(file, sender=sender, recipients=recipients, chunked=options.chunked)
+            delivery = await client.send(
+                file, sender=sender, recipients=recipients, chunked=options.chunked, binary=options.binary
+            )
     except LocalProtocolError as error:
         raise Failure(str(error), Exit.USAGE) from None
     except DeliveryError as error:

@@ -145,6 +145,7 @@ async def _serve(
         tls=context,
         users=authenticator,
         limits=Limits(message=options.size_limit),
+        offers=("LIMITS",),  # and not BINARYMIME: who reads a Maildir expects lines
         observer=Showing(sys.stderr) if shows else Loggers(),
         stop=stop,
         grace=_GRACE,
