@@ -26,7 +26,7 @@ from smtpstate import (
 )
 from smtpstate._capabilities import NO_CAPABILITIES
 from smtpstate._config import OFFERS
-from smtpstate._xclient import XClient, XForward, XForwardSource
+from smtpstate.extensions import XClient, XForward, XForwardSource
 from smtpstate_testing import Pair, accept_everything
 from smtpstate_testing._pair import PairTls
 from tests.scripted_server import CUTS, HELLO, Wire, codes

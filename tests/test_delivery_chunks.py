@@ -4,7 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from smtpstate._delivery import NO_BINARY, Delivery, Envelope, Result, TlsMode, Wants, open_session, send_message
+from smtpstate._delivery import (
+    NO_BINARY,
+    Delivery,
+    Envelope,
+    Result,
+    TlsMode,
+    Wants,
+    check_message,
+    open_session,
+    send_message,
+)
+from smtpstate._errors import LocalProtocolError
 from smtpstate._events import CloseReason, ConnectionClosed, Timer, Violation
 from smtpstate._replies import Reply
 from smtpstate._state import Phase
@@ -207,6 +218,16 @@ def test_what_is_binary_goes_nowhere_else(offers: tuple[bytes, ...], eight_bit: 
     envelope = Envelope("me@me.example", (A, B), binary=True, eight_bit=eight_bit)
     delivery = wire.run(send_message(wire.client, envelope))
     assert [(result.outcome, result.reply) for result in delivery] == [(REFUSED, NO_BINARY)] * 2
+    assert (wire.written, wire.client.in_sync) == (written, True)
+
+
+def test_a_message_can_be_checked_and_nothing_is_sent():
+    wire = opened(offers=(b"8BITMIME",))
+    written = wire.written
+    check_message(wire.client, ME_TO_TWO)
+    check_message(wire.client, BINARY)  # the server lacks something, which is nobody's mistake
+    with pytest.raises(LocalProtocolError):
+        check_message(wire.client, Envelope("me@me.example", ("nobody",)))
     assert (wire.written, wire.client.in_sync) == (written, True)
 
 

@@ -542,6 +542,7 @@ def test_the_public_names_are_these() -> None:
     assert public - helpers - internal == {
         *("Carried", "DateTime", "DeliverBy", "Envid", "HoldFor", "HoldUntil", "Notify", "OriginalRecipient"),
         *("Priority", "Ret", "Rrvs", "ServerLimits", "Submitter", "Extension", "Parameter", "flag"),
+        *("Absence", "XClient", "XForward", "XForwardSource"),
         *("BUILT_IN", "DSN", "REQUIRETLS", "RRVS", "SMTPUTF8"),
         *("deliver_by", "future_release", "mt_priority", "tables", "check_offers"),
         *("parameters", "ret", "envid", "submitter", "smtputf8", "requires_tls", "hold", "by", "priority"),

@@ -20,7 +20,7 @@ from smtpstate import (
     Violation,
 )
 from smtpstate._config import OFFERS
-from smtpstate._xclient import Absence, XClient, XForward
+from smtpstate.extensions import Absence, XClient, XForward
 from tests.helpers import Seat, accept_all, codes, silent
 
 REAL = Peer("127.0.0.1", 40_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smtpstate import Connected, Peer, Rcpt
-from smtpstate._xclient import XForward
+from smtpstate.extensions import XForward
 from smtpstate_anyio import Listener, ListenerProxy, Session, serve, serve_messages
 from tests.anyio.loopback import Inbox, Wire, background, wire
 

@@ -20,6 +20,7 @@ from smtpstate import (
     ClientEvent,
     Command,
     CommandRefused,
+    Connected,
     ConnectionClosed,
     EndOfMessage,
     Expn,
@@ -37,7 +38,7 @@ from smtpstate import (
     Vrfy,
 )
 from smtpstate._commands import AuthCancel
-from smtpstate._config import CARRIED, OFFERS
+from smtpstate._config import CARRIED, OFFERS, TRUSTED
 from smtpstate._params import MAIL_PARAMETERS
 from smtpstate._proxy import ProxyHeader, ProxyReader, ProxyVersion
 from smtpstate._replies import ReplyReader
@@ -199,6 +200,7 @@ class ServerSeat:
 SERVER_SEATS: Final = (
     ServerSeat("SMTP"),
     ServerSeat("LMTP", replace(_CONFIG, lmtp=True)),
+    ServerSeat("trusted peer", replace(_CONFIG, offers=_CONFIG.offers | TRUSTED.keys())),
     ServerSeat("nothing offered", ServerConfig("mx.example.org", LIMITS, offers=frozenset())),
     ServerSeat("submission", replace(_CONFIG, requires_tls=True, requires_auth=True)),
     ServerSeat("STARTTLS", tls=True),
@@ -212,6 +214,8 @@ def _decide(server: ServerConnection, event: ServerEvent) -> None:
     """Says yes to most, no to some, and nothing to a few: what it is depends on the event alone."""
     if server.owed is not event:
         return
+    if isinstance(event, Connected):
+        server.trusted = True  # with what `offers` has for trusted peers, if anything
     match event:
         case Auth(initial_response=None):
             server.challenge(b"who?")
@@ -321,7 +325,7 @@ CLIENT_SEATS: Final = (
 
 _MESSAGE: Final = (Verb.MAIL, Verb.RCPT, Verb.RCPT)
 _SCRIPT: Final = (
-    *(Verb.LHLO, Verb.EHLO, Verb.AUTH, Verb.RESPONSE, Verb.RESPONSE),
+    *(Verb.LHLO, Verb.EHLO, Verb.XFORWARD, Verb.XCLIENT, Verb.AUTH, Verb.RESPONSE, Verb.RESPONSE),
     *(*_MESSAGE, Verb.DATA, *_MESSAGE, Verb.BDAT, Verb.RSET, Verb.NOOP, Verb.VRFY, Verb.EXPN, Verb.HELP),
     *(Verb.STARTTLS, Verb.EHLO, *_MESSAGE, Verb.DATA, Verb.HELO, *_MESSAGE, Verb.DATA, Verb.RSET, Verb.QUIT),
 )

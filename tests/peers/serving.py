@@ -30,7 +30,7 @@ _TRACE = re.compile(
     rb"Return-Path: <([^\r\n]*)>\r\n"
     rb"Delivered-To: ([^\r\n]*)\r\n"
     rb"Received: from [^\r\n]*\r\n"
-    rb"\tby mx\.example\.org with ((?:E?SMTP|LMTP)S?A?) id [^\r\n]*\r\n"
+    rb"\tby mx\.example\.org with ((?:E?SMTP|LMTP|UTF8SMTP|UTF8LMTP)S?A?) id [^\r\n]*\r\n"
     rb"(?:\t[^\r\n]*\r\n)*"
     rb"\t\w{3}, \d\d? \w{3} \d{4} \d\d:\d\d:\d\d \+0000\r\n"
 )

@@ -22,6 +22,7 @@ from smtpstate import (
     ClientEvent,
     Command,
     CommandRefused,
+    Connected,
     Data,
     Ehlo,
     EndOfMessage,
@@ -47,6 +48,8 @@ from smtpstate import (
     Violation,
     Vrfy,
 )
+from smtpstate._config import TRUSTED
+from smtpstate.extensions import XClient, XForward
 from smtpstate_testing import Pair, replay
 from tests.property.snapshots import attempt, snapshot, weight
 
@@ -97,12 +100,14 @@ ITEMS: Final[dict[Verb, tuple[Command, ...]]] = {
     Verb.VRFY: (Vrfy("you"),),
     Verb.EXPN: (Expn("list"),),
     Verb.HELP: (Help(), Help("MAIL")),
+    Verb.XCLIENT: (XClient(name="client.example"), XClient(address="192.0.2.7", login="me"), XClient(helo="x" * 250)),
+    Verb.XFORWARD: (XForward(name="client.example"), XForward(address="192.0.2.7", port=40_000)),
 }
 ALL_ITEMS: Final = tuple(item for items in ITEMS.values() for item in items)
 
 # What leads on in the table, the furthest first.
 ONWARD: Final = (
-    *(Verb.RESPONSE, Verb.DATA, Verb.BDAT, Verb.RCPT, Verb.MAIL, Verb.AUTH, Verb.STARTTLS),
+    *(Verb.RESPONSE, Verb.DATA, Verb.BDAT, Verb.RCPT, Verb.MAIL, Verb.AUTH, Verb.STARTTLS, Verb.XCLIENT, Verb.XFORWARD),
     *(Verb.LHLO, Verb.EHLO),
 )
 
@@ -146,8 +151,8 @@ LIMITS: Final = Limits(
 )
 CLIENT_LIMITS: Final = Limits(reply_line=600, reply=3000, reply_lines=30, command_line=300, auth_line=600)
 # What either side may hold: a line and the piece after it, a body's piece, output and one group of replies, recipients,
-# and the replies to a group of commands on the client's side. The walks hold 3,300 octets at most.
-HELD: Final = 5000
+# and the replies to a group of commands on the client's side. The walks hold 1,700 octets at most.
+HELD: Final = 3000
 
 
 class Setting(NamedTuple):
@@ -161,6 +166,7 @@ class Setting(NamedTuple):
 _CONFIG: Final = ServerConfig("mx.example.org", LIMITS, mechanisms=("PLAIN", "LOGIN"), auth_in_clear=True)
 SETTINGS: Final = (
     Setting("everything", replace(_CONFIG, asks_vrfy=True, asks_expn=True)),
+    Setting("trusted", replace(_CONFIG, offers=_CONFIG.offers | TRUSTED.keys())),
     Setting("LMTP", replace(_CONFIG, lmtp=True)),
     Setting("no extensions", ServerConfig("mx.example.org", LIMITS, offers=frozenset())),
     Setting("lock-step", replace(_CONFIG, offers=_CONFIG.offers - {"PIPELINING"})),
@@ -243,6 +249,8 @@ class Application:
         self.used: Final[list[Verdict]] = []
 
     def __call__(self, server: ServerConnection, event: ServerEvent) -> None:
+        if isinstance(event, Connected):
+            server.trusted = True  # with what `offers` has for trusted peers, if anything
         if isinstance(event, Bdat):
             attempt(server, lambda: self._next().give(server))
         while server.owed is event:

@@ -41,18 +41,22 @@ def attempt(machine: ServerConnection | ClientConnection, act: Callable[[], obje
     return False
 
 
-def weight(value: object) -> int:
-    """How many octets and characters `value` holds, however deep, what its caller gave it aside."""
+def weight(value: object, counted: set[int] | None = None) -> int:
+    """How many octets and characters `value` holds, however deep, each object once, and what its caller gave it not."""
+    counted = set() if counted is None else counted
+    if id(value) in counted:
+        return 0
+    counted.add(id(value))
     if isinstance(value, bytes | bytearray | str):
         return len(value)
     if isinstance(value, list | tuple | deque | set | frozenset):
-        return sum(map(weight, value))
+        return sum(weight(item, counted) for item in value)
     if isinstance(value, Mapping):
-        return sum(weight(key) + weight(item) for key, item in value.items())
+        return sum(weight(key, counted) + weight(item, counted) for key, item in value.items())
     kind = type(value)
     if not kind.__module__.startswith("smtpstate.") or isinstance(value, int | Exception):
         return 0
-    return sum(weight(getattr(value, name)) for name in names(value) if name not in _GIVEN)
+    return sum(weight(getattr(value, name), counted) for name in names(value) if name not in _GIVEN)
 
 
 _GIVEN = frozenset({"config", "_limits", "_tables", "_clock", "_trace", "hostname"})

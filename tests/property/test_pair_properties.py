@@ -37,7 +37,7 @@ from smtpstate import (
 from smtpstate._config import OFFERS
 from smtpstate._delivery import Envelope, open_session, quit_session, send_message
 from smtpstate._syntax import COMMANDS
-from smtpstate._xclient import XClient, XForward
+from smtpstate.extensions import XClient, XForward
 from smtpstate_testing import Pair, accept_everything
 from tests.property.wire import PATIENT, bodies, cuts
 
@@ -208,7 +208,7 @@ def test_the_client_keeps_the_sync_points(
             assert b"".join(item.data for item in pair.inputs).endswith(event.raw + b"\r\n")
         accept_everything(server, event)
 
-    offers = TRUSTED | ({"PIPELINING"} if pipelining else set())
+    offers = TRUSTED | {"PIPELINING"} if pipelining else TRUSTED
     pair = Pair(ServerConfig("mx.example.org", PATIENT, offers=offers), trusted=True, handler=handler)
     pair.drive()
     for item in [Ehlo("client.example.com"), *items]:
