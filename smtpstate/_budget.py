@@ -31,6 +31,8 @@ class Limits:
 
     # counts
     recipients: int = 1000  # a transaction; section 4.5.3.1.8 asks for 100
+    recipient_domains: int | None = None  # different ones a session; RFC 9422: RCPTDOMAINMAX
+    transactions: int | None = None  # accepted MAILs a session; RFC 9422: MAILMAX; Exim: smtp_accept_max_per_connection
     errors: int = 20  # refused commands a session; Postfix: smtpd_hard_error_limit
     auth_failures: int = 5  # failed AUTH attempts a session; RFC 4954 section 4 wants a limit and names none
     junk: int = 100  # commands since the last message that bring no mail nearer; Postfix: smtpd_junk_command_limit

@@ -101,6 +101,11 @@ class Capabilities:
         return "CHUNKING" in self._keywords
 
     @property
+    def binary_mime(self) -> bool:
+        """BINARYMIME, which is nothing without CHUNKING. RFC 3030 section 3."""
+        return "BINARYMIME" in self._keywords and self.chunking
+
+    @property
     def smtputf8(self) -> bool:
         """SMTPUTF8, RFC 6531."""
         return "SMTPUTF8" in self._keywords

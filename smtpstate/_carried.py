@@ -47,6 +47,7 @@ _HOLDFOR: Final = re.compile(HOLDFOR_VALUE)
 _DATE_TIME: Final = re.compile(DATE_TIME)
 _LIMIT: Final = re.compile(LIMIT)
 _LIMIT_VALUE: Final = re.compile(r"(?!0+\Z)[0-9]{1,6}")
+_MOST: Final = 999_999
 _PRINTABLE: Final = re.compile(r"[ -~]*")
 
 
@@ -402,10 +403,10 @@ class ServerLimits:
         return ServerLimits(found.get("MAILMAX"), found.get("RCPTMAX"), found.get("RCPTDOMAINMAX"))
 
     def format(self) -> tuple[str, ...]:
-        """The EHLO parameters of LIMITS."""
+        """The EHLO parameters of LIMITS; one above what they can say is announced as less."""
         limits = {
             "MAILMAX": self.transactions,
             "RCPTMAX": self.recipients,
             "RCPTDOMAINMAX": self.recipient_domains,
         }
-        return tuple(f"{name}={value}" for name, value in limits.items() if value is not None)
+        return tuple(f"{name}={min(value, _MOST)}" for name, value in limits.items() if value is not None)

@@ -9,11 +9,15 @@ from smtpstate._dot import Anomaly, AnomalyFinder
 
 @final
 class ChunkDecoder:
-    """Counts off the octets of one chunk after another; all of them together are one message's content."""
+    """Counts off the octets of one chunk after another; all of them together are one message's content.
 
-    __slots__ = ("_finder", "_left", "_size")
+    Where that is `binary` (RFC 3030 section 3) nothing in it is an anomaly.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_binary", "_finder", "_left", "_size")
+
+    def __init__(self, *, binary: bool = False) -> None:
+        self._binary: bool = binary
         self._left: int = 0
         self._size: int = 0
         self._finder: AnomalyFinder = AnomalyFinder()
@@ -37,5 +41,6 @@ class ChunkDecoder:
         content, leftover = (data, b"") if len(data) <= self._left else (data[: self._left], data[self._left :])
         self._left -= len(content)
         self._size += len(content)
-        self._finder.look(content)
+        if not self._binary:
+            self._finder.look(content)
         return content, leftover, not self._left

@@ -7,7 +7,7 @@ from typing import Final, final
 
 from smtpstate._budget import Clock, Limits, TimerTable
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
-from smtpstate._commands import Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Rset, Verb
+from smtpstate._commands import Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Verb
 from smtpstate._dot import DotEncoder
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._events import (
@@ -28,8 +28,6 @@ from smtpstate._events import (
 from smtpstate._lines import LineReader
 from smtpstate._output import Output
 from smtpstate._questions import (
-    EXCHANGE,
-    OFFERED,
     Question,
     advance,
     announce,
@@ -39,11 +37,13 @@ from smtpstate._questions import (
     line_of,
     possible,
     require_offered,
+    require_order,
     time_for,
 )
+from smtpstate._quota import Tally
 from smtpstate._replies import Reply, ReplyReader
 from smtpstate._state import Outcome, Phase, Session
-from smtpstate.extensions import Extension, tables
+from smtpstate.extensions import Extension, server_limits, tables
 
 _AS_AGREED: Final = frozenset({CloseReason.QUIT, CloseReason.CLOSED})
 _NO_COMMANDS: Final = frozenset({Phase.AUTH, Phase.BODY, Phase.TLS})
@@ -73,6 +73,7 @@ class ClientConnection:
         self.capabilities: Capabilities = NO_CAPABILITIES
         self.tls: TlsInfo | None = None
         self.half_close: bool = False
+        self.tally: Final = Tally()  # what was sent of what LIMITS counts
         self._clock: Final = clock
         self._limits: Final = limits if limits is not None else Limits()
         self.lmtp: Final = lmtp
@@ -206,7 +207,7 @@ class ClientConnection:
 
         Commands are pipelined where the server allows it (RFC 2920) and wait for their turn elsewhere. False, and
         nothing done, when the connection has ended. Raises LocalProtocolError for what is out of order, not offered,
-        or cannot be spelled; nothing has changed then.
+        beyond the server's LIMITS, or cannot be spelled; nothing has changed then.
         """
         if self._closed is not None:
             return False
@@ -223,8 +224,10 @@ class ClientConnection:
                 self._ask(item)
                 self._assumed.advance(Verb.END, Outcome.OK)
             case _:
-                self._check_order(item)
+                outstanding = (*self._asked, *self._queued)
+                require_order(item, self._assumed, outstanding, self._chunk_left, may_write=self._may_write())
                 octets = self.check(item)
+                self.tally.spend(item, server_limits(self.capabilities))
                 if isinstance(item, Bdat):
                     self._chunk_left = item.size
                 if self._may_write():  # never while others wait: what keeps them keeps this one, too
@@ -261,23 +264,6 @@ class ClientConnection:
         offered, tables = NO_CAPABILITIES if self._hellos else self.capabilities, self.tables[:2]
         require_offered(command, offered, tables)
         return line_of(command, self._limits, offered, tables, asked=utf8 or self._asked_utf8)
-
-    def _check_order(self, command: Command) -> None:
-        if self._chunk_left:
-            raise LocalProtocolError(f"{self._chunk_left} octets are missing of the chunk that was announced")
-        if any(question.verb in EXCHANGE for question in (*self._asked, *self._queued)):
-            raise LocalProtocolError("AUTH is not answered: what comes next may be a response, or a command")
-        if command.verb in OFFERED and self._hellos:
-            raise LocalProtocolError(
-                f"what is offered is not known before the hello is answered, {command.verb.name} least of all"
-            )
-        refusal = self._assumed.check(command.verb)
-        if refusal is not None:
-            raise LocalProtocolError(f"{command.verb.name} is out of order: {refusal}")
-        if isinstance(command, Rset) and not self.in_sync:
-            raise LocalProtocolError("RSET cannot tell its reply from those outstanding")
-        if isinstance(command, Bdat) and not self._may_write():
-            raise LocalProtocolError("a chunk cannot wait for its turn: its octets follow at once")
 
     def _may_write(self) -> bool:
         """RFC 2920 section 3.1: only after PIPELINING, and never past a command that ends its group."""

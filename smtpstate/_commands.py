@@ -170,6 +170,11 @@ class Mail:
         """Whether it asks for SMTPUTF8: the transaction may then hold UTF-8. RFC 6531 section 3.4."""
         return any(keyword == "SMTPUTF8" for keyword, _ in self.parameters)
 
+    @property
+    def binary(self) -> bool:
+        """Whether the message is to come by BDAT, and as it is. RFC 3030 section 3."""
+        return self.body is BodyType.BINARYMIME
+
 
 @final
 @dataclass(frozen=True, slots=True)

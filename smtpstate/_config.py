@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 from smtpstate._address import parse_domain_or_literal
 from smtpstate._budget import Limits
 from smtpstate._capabilities import Capabilities
+from smtpstate._carried import ServerLimits
 from smtpstate._choice import announced
 from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._errors import GrammarError, LocalProtocolError
@@ -35,6 +36,8 @@ EARLY_PLAINTEXT: Final = Reply(554, "Nothing may follow STARTTLS before the hand
 TOO_MANY_AUTH_FAILURES: Final = Reply(421, "Too many failed attempts", enhanced="4.7.0")
 UNKNOWN_MECHANISM: Final = Reply(504, "Mechanism not offered", enhanced="5.5.4")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "Too many recipients", enhanced="4.5.3")
+TOO_MANY_DOMAINS: Final = Reply(452, "Too many domains in one session", enhanced="4.5.3")
+TOO_MANY_TRANSACTIONS: Final = Reply(452, "Too many transactions in one session", enhanced="4.7.0")
 MESSAGE_TOO_LARGE: Final = Reply(552, "Message exceeds the size limit", enhanced="5.3.4")
 
 # RFC 2034 section 4: no enhanced code in the greeting or in the answer to a hello.
@@ -43,9 +46,10 @@ _PLAIN_REPLIES: Final = frozenset({Verb.CONNECT, *HELLOS})
 # sasl-mech (RFC 4422 section 3.1).
 _MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")
 
-# What is offered unless something else is asked for; and what may be asked for besides, since it needs the application:
-# it has to keep what these parameters promise.
+# What is offered unless something else is asked for; what the core does when asked; and what may be asked for besides,
+# since it needs the application: it has to keep what these parameters promise.
 OFFERS: Final = frozenset({"PIPELINING", "8BITMIME", "CHUNKING", "ENHANCEDSTATUSCODES", "SIZE"})
+ON_REQUEST: Final = frozenset({"BINARYMIME", "LIMITS"})
 CARRIED: Final = frozenset({"DSN", "SMTPUTF8", "REQUIRETLS", "FUTURERELEASE", "DELIVERBY", "MT-PRIORITY", "RRVS"})
 NEEDED_BY_LMTP: Final = frozenset({"PIPELINING", "ENHANCEDSTATUSCODES"})  # RFC 2033 section 5
 # What only a trusted peer is offered, with the attributes that it may send.
@@ -57,12 +61,12 @@ TRUSTED: Final = {"XCLIENT": XCLIENT_NAMES, "XFORWARD": XFORWARD_NAMES}
 class ServerConfig:
     """What a server says of itself.
 
-    `hostname` is a domain or an address literal. `offers` are EHLO keywords, of those in OFFERS, CARRIED and TRUSTED,
-    these for trusted peers only; `extensions` are your own, and those of `smtpstate.extensions` that say more than a
-    keyword. `starttls` says that STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and `asks_expn` the
-    application answers these. `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper case; see
-    `mechanisms_in()` for where each is offered. `requires_tls` and `requires_auth` are for submission: 530 until it is
-    so (RFC 6409 section 4.3). `policy` says what becomes of lines that break the grammar and are understood
+    `hostname` is a domain or an address literal. `offers` are EHLO keywords, of those in OFFERS, ON_REQUEST, CARRIED
+    and TRUSTED, these for trusted peers only; `extensions` are your own, and those of `smtpstate.extensions` that say
+    more than a keyword. `starttls` says that STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and
+    `asks_expn` the application answers these. `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper
+    case; see `mechanisms_in()` for where each is offered. `requires_tls` and `requires_auth` are for submission: 530
+    until it is so (RFC 6409 section 4.3). `policy` says what becomes of lines that break the grammar and are understood
     (`smtpstate.policy`). Raises LocalProtocolError for a name that cannot be said and an offer that would not be kept.
     """
 
@@ -90,11 +94,12 @@ class ServerConfig:
             raise LocalProtocolError(f"neither a domain nor an address literal: {self.hostname!r}") from None
         if not all(_MECHANISM.fullmatch(mechanism) for mechanism in self.mechanisms):
             raise LocalProtocolError(f"not names of mechanisms: {', '.join(self.mechanisms)}")
-        unknown = self.offers - OFFERS - CARRIED - TRUSTED.keys()
-        if unknown:
+        if unknown := self.offers - OFFERS - ON_REQUEST - CARRIED - TRUSTED.keys():
             raise LocalProtocolError(f"not implemented: {', '.join(sorted(unknown))}")
         if self.lmtp and not self.offers >= NEEDED_BY_LMTP:
             raise LocalProtocolError(f"LMTP has to offer {', '.join(sorted(NEEDED_BY_LMTP - self.offers))}")
+        if "LIMITS" in self.offers and ServerLimits.parse(self.quota.format()).format() != self.quota.format():
+            raise LocalProtocolError(f"LIMITS cannot say this: {' '.join(self.quota.format())}")
         mail, rcpt, given = tables(self.extensions)
         check_offers(self.offers | given.keys(), self.extensions)
         object.__setattr__(self, "tables", (mail, rcpt))
@@ -147,12 +152,20 @@ class ServerConfig:
         keywords |= {one.keyword: one.announced for one in (*asked, *self.extensions) if secure or not one.tls_only}
         if "SIZE" in keywords:
             keywords["SIZE"] = (str(self.limits.message),)
+        if "LIMITS" in keywords:
+            keywords["LIMITS"] = self.quota.format()
         if self.offers_tls(secure=secure):
             keywords["STARTTLS"] = ()
         if mechanisms:
             keywords["AUTH"] = mechanisms
         keywords |= {name: TRUSTED[name] for name in sorted(self.offers & TRUSTED.keys()) if trusted}
         return Capabilities(keywords)
+
+    @property
+    def quota(self) -> ServerLimits:
+        """How much a peer is allowed of what LIMITS can say, announced or not. RFC 9422."""
+        limits = self.limits
+        return ServerLimits(limits.transactions, limits.recipients, limits.recipient_domains)
 
     @property
     def _protocol(self) -> str:
@@ -190,10 +203,6 @@ class Transaction:
 
     mail: Mail
     recipients: tuple[Rcpt, ...] = ()
-
-    def is_full(self, limit: int) -> bool:
-        """Whether it has `limit` recipients."""
-        return len(self.recipients) >= limit
 
     def plus(self, recipient: Rcpt) -> Transaction:
         """The same with one recipient more."""

@@ -175,7 +175,7 @@ class Conversation:
             reply = _as_an_end(reply)
         self.put(self.encode(verb, reply))
         outcome = Outcome.of(reply.code)
-        self.session.advance(verb, outcome)
+        self.session.advance(verb, outcome, binary=isinstance(self.owed, Mail) and self.owed.binary)
         if verb is Verb.CONNECT and outcome is Outcome.OK:
             self.session.announce(xclient=self._offers("XCLIENT"))
         elif verb in HELLOS and verb is not Verb.HELO and outcome is Outcome.OK:

@@ -45,8 +45,10 @@ from smtpstate._events import (
 )
 from smtpstate._international import spelled
 from smtpstate._params import BodyType, Parameters
+from smtpstate._quota import plan
 from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase
+from smtpstate.extensions import server_limits
 
 if TYPE_CHECKING:
     from smtpstate._client import ClientConnection
@@ -165,7 +167,8 @@ class Envelope:
     BDAT where the server offers CHUNKING (RFC 3030), and by DATA elsewhere. `parameters` are those of MAIL beside SIZE
     and BODY; a `Recipient` has those of its RCPT. Where the server does not offer what they belong to, some are left
     out, as all of DSN, and with others the recipients are refused, as with REQUIRETLS: see docs/extend.md. `utf8` says
-    that the headers hold UTF-8, for which SMTPUTF8 is needed (RFC 6531); what the addresses need is found out.
+    that the headers hold UTF-8, for which SMTPUTF8 is needed (RFC 6531); what the addresses need is found out. `binary`
+    sends it by BDAT as it is, lines or not; where BINARYMIME is not offered nobody gets it.
     """
 
     sender: str
@@ -175,13 +178,14 @@ class Envelope:
     chunked: bool = False
     parameters: Parameters = ()
     utf8: bool = False
+    binary: bool = False
 
 
 # Phases that a transaction which went wrong can leave behind.
 _HALF_DONE = frozenset({Phase.MAIL, Phase.RCPT, Phase.CHUNKED, Phase.DEAD})
 
 NO_EIGHT_BIT = Reply(554, "The message has 8-bit octets and the server does not offer 8BITMIME", enhanced="5.6.3")
-
+NO_BINARY = Reply(554, "The message is binary and the server does not offer BINARYMIME", enhanced="5.6.3")
 
 # Stands in for the 354 that a server gave although it had refused every recipient; it decides nothing.
 _NO_RECIPIENTS = Reply(554, "No valid recipients", enhanced="5.5.1")
@@ -260,10 +264,17 @@ def send_message(client: ClientConnection, envelope: Envelope) -> Procedure[Deli
     """One message: MAIL, every RCPT, the body as DATA or in chunks. Pipelined where the server allows it (RFC 2920).
 
     Refusals of one recipient do not touch the others. Never raises for what the server does; the `Delivery` says it.
-    Raises LocalProtocolError, before anything is sent, when there is no recipient, an address cannot be spelled, or
-    another transaction is open.
+    Raises LocalProtocolError, before anything is sent, when there is no recipient, an address cannot be spelled,
+    another transaction is open, or the server's LIMITS do not allow it (`Batches` keeps within them).
     """
     return (yield from _Message(client, envelope).run())
+
+
+def check_message(client: ClientConnection, envelope: Envelope) -> None:
+    """Raises LocalProtocolError where `send_message` would; nothing is sent."""
+    message = _Message(client, envelope)
+    if message.lacks() is None:
+        message.commands()
 
 
 @final
@@ -273,7 +284,7 @@ class _Message:
         self.envelope = envelope
         self.recipients = recipients_of(envelope.recipients)
         self.refused: dict[int, Reply] = {}  # recipients that nobody is asked about, since the server lacks something
-        self.chunked: bool = envelope.chunked and client.capabilities.chunking
+        self.chunked: bool = envelope.binary or (envelope.chunked and client.capabilities.chunking)
         self.mail: Reply | None = None
         self.rcpts: list[Reply] = []  # in the order of the recipients, those refused by us left out
         self.verdict: Reply | None = None  # what decides for all that were accepted
@@ -281,9 +292,8 @@ class _Message:
 
     def run(self) -> Procedure[Delivery]:
         client = self.client
-        # Headers in UTF-8 have 8 bits, too; that they need SMTPUTF8 says more.
-        if self.envelope.eight_bit and not self.envelope.utf8 and not client.capabilities.eight_bit_mime:
-            return Delivery(tuple(RecipientResult(r.address, Result.REFUSED, NO_EIGHT_BIT) for r in self.recipients))
+        if (lacks := self.lacks()) is not None:
+            return Delivery(tuple(RecipientResult(r.address, Result.REFUSED, lacks) for r in self.recipients))
         commands = self.commands()
         if len(self.refused) == len(self.recipients):
             return self.judged(Result.REFUSED)
@@ -319,6 +329,14 @@ class _Message:
         yield from self.reset()
         return self.judged(undecided)
 
+    def lacks(self) -> Reply | None:
+        """Why nobody can be sent this body, if that is so."""
+        # Headers in UTF-8 have 8 bits, too; that they need SMTPUTF8 says more.
+        offered, envelope = self.client.capabilities, self.envelope
+        if envelope.binary:
+            return None if offered.binary_mime else NO_BINARY
+        return NO_EIGHT_BIT if envelope.eight_bit and not envelope.utf8 and not offered.eight_bit_mime else None
+
     def commands(self) -> list[Mail | Rcpt | Data]:
         """The whole transaction up to its body. Raises LocalProtocolError before anything is sent."""
         client, envelope = self.client, self.envelope
@@ -329,6 +347,7 @@ class _Message:
         size = envelope.size if "SIZE" in client.capabilities else None
         needs_eight_bit = envelope.eight_bit or envelope.utf8
         body = BodyType.EIGHTBITMIME if needs_eight_bit and client.capabilities.eight_bit_mime else None
+        body = BodyType.BINARYMIME if envelope.binary else body
         mail = Mail.of(envelope.sender, size=size, body=body, parameters=envelope.parameters)
         mail, refusal = fitted(mail, mail_table, offered)
         rcpts: dict[int, Rcpt] = {}
@@ -349,6 +368,10 @@ class _Message:
             commands.append(Data())
         for command in commands:
             client.check(command, utf8=mail.smtputf8)
+        asked = [one.address for index, one in enumerate(self.recipients) if index not in self.refused]
+        planned = plan(asked, server_limits(client.capabilities), client.tally)
+        if len(planned.batches) != 1 or planned.left_out:
+            raise LocalProtocolError("more than one transaction may have, or the session: see the server's LIMITS")
         return commands
 
     @property
@@ -384,13 +407,14 @@ class _Message:
 
     def chunks(self) -> Procedure[Result]:
         """The body by BDAT, a piece a chunk; the next one leaves when the last was taken (RFC 3030 section 2)."""
-        newlines = NewlineNormalizer()
+        binary, newlines = self.envelope.binary, NewlineNormalizer()
         held, end = b"", b"\r\n"  # the last piece waits for LAST; how the content ends
         while self.client.closed is None:
             piece = yield Wants.CHUNK
             assert isinstance(piece, bytes)
             if not piece:
-                last = held if end == b"\r\n" else held + b"\r\n"  # as the lone dot would have made it
+                # Lines end as the lone dot would have made them.
+                last = held if binary or end == b"\r\n" else held + b"\r\n"
                 if not self.chunk(last, last=True):
                     break
                 yield from self.end(Verb.BDAT)
@@ -403,7 +427,7 @@ class _Message:
                 if not _is_yes(event.reply):
                     self.verdict = event.reply
                     break
-            held = newlines.normalize(piece)
+            held = piece if binary else newlines.normalize(piece)
             end = held[-2:] or end
         return Result.RETRY
 

@@ -91,6 +91,8 @@ class Violation(Enum):
     NON_ASCII = "RFC 6531 section 3.5, UTF-8 in a transaction that did not ask for SMTPUTF8"
     LINE_TOO_LONG = "RFC 5321 section 4.5.3.1.4"
     TOO_MANY_RECIPIENTS = "RFC 5321 section 4.5.3.1.10"
+    TOO_MANY_DOMAINS = "RFC 9422 section 4, RCPTDOMAINMAX"
+    TOO_MANY_TRANSACTIONS = "RFC 9422 section 4, MAILMAX"
     SIZE_TOO_LARGE = "RFC 1870 section 6.1"
     MESSAGE_TOO_LARGE = "RFC 1870 section 6.3"
     EARLY_PLAINTEXT = "RFC 3207 section 4, octets between STARTTLS and the handshake"

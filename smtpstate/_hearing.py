@@ -10,30 +10,43 @@ from smtpstate._config import (
     EARLY_PLAINTEXT,
     MESSAGE_TOO_LARGE,
     TOO_MANY_AUTH_FAILURES,
+    TOO_MANY_DOMAINS,
     TOO_MANY_RECIPIENTS,
+    TOO_MANY_TRANSACTIONS,
     TOO_MUCH_JUNK,
 )
 from smtpstate._events import CommandRefused, Flow, Timer, Violation
+from smtpstate._quota import Excess, Tally
 from smtpstate._state import Outcome
 from smtpstate._syntax import AUTH_CANCELLED, COMMANDS
 
 if TYPE_CHECKING:
     from smtpstate._conversation import Conversation
     from smtpstate._reception import Reception
+    from smtpstate._replies import Reply
 
 # It brings no mail nearer.
 _EMPTY_CHUNK: Final = Bdat(0)
+
+# 452 leaves the session, and what was accepted in it (RFC 5321 section 4.5.3.1.10).
+_EXCESSES: Final[dict[Excess, tuple[Violation, Reply]]] = {
+    Excess.TRANSACTIONS: (Violation.TOO_MANY_TRANSACTIONS, TOO_MANY_TRANSACTIONS),
+    Excess.RECIPIENTS: (Violation.TOO_MANY_RECIPIENTS, TOO_MANY_RECIPIENTS),
+    Excess.DOMAINS: (Violation.TOO_MANY_DOMAINS, TOO_MANY_DOMAINS),
+}
 
 
 @final
 class Hearing:
     """Reads lines for `talk`: events are queued and refusals said, or a Flow says what is missing."""
 
-    __slots__ = ("_failures", "_junk", "_reception", "_talk")
+    __slots__ = ("_failures", "_junk", "_quota", "_reception", "_talk", "_tally")
 
     def __init__(self, talk: Conversation, reception: Reception) -> None:
         self._talk: Final = talk
         self._reception: Final = reception
+        self._quota: Final = talk.config.quota
+        self._tally: Final = Tally()
         self._junk: int = 0
         self._failures: int = 0
 
@@ -100,9 +113,10 @@ class Hearing:
                 talk.turn_down(CommandRefused(command.raw, Violation.SIZE_TOO_LARGE, MESSAGE_TOO_LARGE))
             case Bdat():
                 self._reception.begin_chunk(command)
-            case Rcpt() if talk.transaction is not None and talk.transaction.is_full(limits.recipients):
-                refused = CommandRefused(command.raw, Violation.TOO_MANY_RECIPIENTS, TOO_MANY_RECIPIENTS)
-                talk.turn_down(refused, error=False)
+            case Mail() | Rcpt() if (excess := self._tally.excess(command, self._quota)) is not None:
+                violation, reply = _EXCESSES[excess]
+                # A client that has more recipients than we knew is no nuisance; one that goes on with MAIL is.
+                talk.turn_down(CommandRefused(command.raw, violation, reply), error=excess is Excess.TRANSACTIONS)
             case XClient():
                 talk.speak_for(command)
             case StartTls() if len(talk.lines):
@@ -117,6 +131,10 @@ class Hearing:
         self._failures += 1
         if self._failures >= self._talk.config.limits.auth_failures:
             self._talk.violate(Violation.TOO_MANY_AUTH_FAILURES, TOO_MANY_AUTH_FAILURES)
+
+    def count(self, accepted: Mail | Rcpt) -> None:
+        """A transaction or a recipient was accepted."""
+        self._tally.count(accepted, self._quota)
 
     def forget_junk(self) -> None:
         """A message arrived."""

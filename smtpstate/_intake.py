@@ -21,15 +21,16 @@ _HOPELESS: Final = 1.5
 class Intake:
     """Reads one message of at most `limit` octets, whole (DATA) or in chunks; a longer one is read on, and counted.
 
+    In one that is `binary` nothing is an anomaly.
     `ended` says that its lone dot or the end of its chunk was read, `last` that the message ends with that. `refusal`
     is what will answer the message whatever is still to come; None while it is wanted. RFC 1870 section 6.3.
     """
 
     __slots__ = ("_announced", "_chunks", "_decoder", "_limit", "ended", "last", "refusal")
 
-    def __init__(self, limit: int, *, chunked: bool = False) -> None:
+    def __init__(self, limit: int, *, chunked: bool = False, binary: bool = False) -> None:
         self._limit: Final = limit
-        self._chunks: Final = ChunkDecoder()
+        self._chunks: Final = ChunkDecoder(binary=binary)
         self._decoder: Final = self._chunks if chunked else DotDecoder()
         self._announced: int = 0
         self.ended: bool = False

@@ -24,7 +24,7 @@ from smtpstate._commands import (
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._events import Connected, Timer
 from smtpstate._params import ParameterTable, check_parameters, command_line
-from smtpstate._state import Outcome
+from smtpstate._state import HELLOS, Outcome
 from smtpstate._syntax import (
     ATTRIBUTE_LINE,
     ATTRIBUTE_VERBS,
@@ -39,6 +39,8 @@ from smtpstate._syntax import (
 from smtpstate.extensions import tables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from smtpstate._budget import Limits
     from smtpstate._replies import Reply
     from smtpstate._state import Session
@@ -88,7 +90,7 @@ def advance(session: Session, question: Question, outcome: Outcome) -> None:
         session.advance(Verb.CONNECT, outcome)
         session.authenticated = isinstance(question.login, str)
     else:
-        session.advance(question.verb, outcome)
+        session.advance(question.verb, outcome, binary=isinstance(question, Mail) and question.binary)
 
 
 def announce(session: Session, offered: Capabilities) -> None:
@@ -170,6 +172,8 @@ def require_offered(
         match command:
             case Mail():
                 check_parameters(command.parameters, tables[0], offered)
+                if command.binary and not offered.binary_mime:
+                    raise GrammarError(Fault.PARAMETER_VALUE, "BINARYMIME without CHUNKING")  # RFC 3030 section 3
             case Rcpt():
                 check_parameters(command.parameters, tables[1], offered)
             case Auth(mechanism) if mechanism not in map(str.upper, offered.keywords.get("AUTH", ())):
@@ -184,6 +188,32 @@ def require_offered(
                 pass
     except GrammarError as error:
         raise LocalProtocolError(f"{command.verb.name}: {error}") from None
+
+
+def require_order(
+    command: Command, session: Session, outstanding: Sequence[Question], chunk_left: int, *, may_write: bool
+) -> None:
+    """Raises LocalProtocolError when `command` cannot come next.
+
+    `session` is where all that is `outstanding`, and has no reply yet, leads if it succeeds; `chunk_left` octets are
+    missing of a chunk; `may_write` says that the command would leave at once.
+    """
+    if chunk_left:
+        raise LocalProtocolError(f"{chunk_left} octets are missing of the chunk that was announced")
+    verbs = {question.verb for question in outstanding}
+    if not verbs.isdisjoint(EXCHANGE):
+        raise LocalProtocolError("AUTH is not answered: what comes next may be a response, or a command")
+    if command.verb in OFFERED and not verbs.isdisjoint(HELLOS):
+        raise LocalProtocolError(
+            f"what is offered is not known before the hello is answered, {command.verb.name} least of all"
+        )
+    refusal = session.check(command.verb)
+    if refusal is not None:
+        raise LocalProtocolError(f"{command.verb.name} is out of order: {refusal}")
+    if command.verb is Verb.RSET and outstanding:
+        raise LocalProtocolError("RSET cannot tell its reply from those outstanding")
+    if command.verb is Verb.BDAT and not may_write:
+        raise LocalProtocolError("a chunk cannot wait for its turn: its octets follow at once")
 
 
 def challenge_of(reply: Reply) -> bytes | None:

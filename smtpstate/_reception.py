@@ -42,7 +42,7 @@ class Reception:
         """The octets of `chunk` follow, the first one's or the next one's."""
         talk = self._talk
         if talk.session.phase is not Phase.CHUNKED:
-            self._intake = Intake(talk.config.limits.message, chunked=True)
+            self._intake = Intake(talk.config.limits.message, chunked=True, binary=talk.session.binary)
         self._intake.begin_chunk(chunk)
         talk.session.advance(Verb.BDAT, Outcome.MORE)
         talk.budgets.expect(Timer.BODY)

@@ -412,9 +412,11 @@ class ServerConnection:
             case Mail():
                 self._talk.transaction = Transaction(owed)
                 self._talk.utf8 = owed.smtputf8
+                self._hearing.count(owed)
             case Rcpt():
                 assert self._talk.transaction is not None  # the table takes RCPT inside a transaction only
                 self._talk.transaction = self._talk.transaction.plus(owed)
+                self._hearing.count(owed)
             case Data():
                 self._reception.begin()
             case EndOfMessage():

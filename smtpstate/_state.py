@@ -139,13 +139,14 @@ class Session:
     """The phase and the facts beside it: all that decides what may come next.
 
     What this session is: `lmtp` instead of SMTP, and one that `needs_tls` or `needs_auth` before it takes mail. What
-    has happened: it is `secure` (in TLS), `authenticated`, and `esmtp` (the last hello was not a HELO). What the last
-    hello announced: `offers_tls`, `offers_auth`, `offers_chunking`, `offers_xclient` and `offers_xforward`; whoever
-    may say XCLIENT may say it before a hello, too.
+    has happened: it is `secure` (in TLS), `authenticated`, and `esmtp` (the last hello was not a HELO); the open
+    transaction is `binary` (BODY=BINARYMIME). What the last hello announced: `offers_tls`, `offers_auth`,
+    `offers_chunking`, `offers_xclient` and `offers_xforward`; whoever may say XCLIENT may say it before a hello, too.
     """
 
     __slots__ = (
         "authenticated",
+        "binary",
         "esmtp",
         "lmtp",
         "needs_auth",
@@ -169,6 +170,7 @@ class Session:
         self.secure: bool = False
         self.authenticated: bool = False
         self.esmtp: bool = False
+        self.binary: bool = False
         self.offers_tls: bool = False
         self.offers_auth: bool = False
         self.offers_chunking: bool = False
@@ -184,13 +186,15 @@ class Session:
         """Everything that tells two sessions apart."""
         facts = (
             *(self.lmtp, self.needs_tls, self.needs_auth, self.secure, self.authenticated, self.esmtp),
-            *(self.offers_tls, self.offers_auth, self.offers_chunking, self.offers_xclient, self.offers_xforward),
+            *(self.binary, self.offers_tls, self.offers_auth, self.offers_chunking),
+            *(self.offers_xclient, self.offers_xforward),
         )
         return self.phase, facts
 
     def copy(self) -> Session:
         other = Session(self.phase, lmtp=self.lmtp, needs_tls=self.needs_tls, needs_auth=self.needs_auth)
         other.secure, other.authenticated, other.esmtp = self.secure, self.authenticated, self.esmtp
+        other.binary = self.binary
         other.announce(
             tls=self.offers_tls,
             auth=self.offers_auth,
@@ -222,18 +226,24 @@ class Session:
                 return guard.refusal
         return None
 
-    def advance(self, verb: Verb, outcome: Outcome) -> None:
-        """Moves to where `outcome` of `verb` leads. What the table does not name changes nothing."""
+    def advance(self, verb: Verb, outcome: Outcome, *, binary: bool = False) -> None:
+        """Moves to where `outcome` of `verb` leads. What the table does not name changes nothing.
+
+        `binary` says that this is a MAIL with BODY=BINARYMIME.
+        """
         if outcome is Outcome.CLOSE:
-            self.phase = Phase.CLOSING
+            self.phase, self.binary = Phase.CLOSING, False
             return
         row = TRANSITIONS[self.phase].get(verb)
         if row is None:
             return
         self.phase = row.get(outcome, self.phase)
+        self.binary = self.binary and self.has_transaction
         if outcome is not OK:
             return
-        if verb in HELLOS:
+        if verb is Verb.MAIL:
+            self.binary = binary
+        elif verb in HELLOS:
             self.esmtp = verb is not Verb.HELO
             self.announce()
         elif verb is Verb.AUTH or verb is Verb.RESPONSE:
@@ -249,7 +259,7 @@ class Session:
 
     def close(self) -> None:
         """The transport is gone, or its end was agreed."""
-        self.phase = Phase.CLOSED
+        self.phase, self.binary = Phase.CLOSED, False
 
 
 _WRONG_HELLO: Final = Reply(500, "Not a hello of this protocol", enhanced="5.5.1")  # RFC 2033 section 4.1
@@ -294,7 +304,14 @@ GUARDS: Final[dict[Verb, tuple[Guard, ...]]] = {
     # Whoever is not trusted with them is not told that they exist. XCLIENT_README: neither waits for TLS or for AUTH.
     Verb.XCLIENT: (Guard("XCLIENT is offered", lambda s: s.offers_xclient, _NOT_AVAILABLE),),
     Verb.XFORWARD: (Guard("XFORWARD is offered", lambda s: s.offers_xforward, _NOT_AVAILABLE),),
-    Verb.DATA: _RECIPIENTS,
+    Verb.DATA: (
+        Guard(  # RFC 3030 section 3
+            "no BODY=BINARYMIME",
+            lambda s: not s.binary,
+            Reply(503, "BODY=BINARYMIME goes with BDAT only", enhanced="5.5.1"),
+        ),
+        *_RECIPIENTS,
+    ),
     Verb.BDAT: (
         Guard("CHUNKING is offered", lambda s: s.offers_chunking, _NOT_AVAILABLE),
         *_RECIPIENTS,

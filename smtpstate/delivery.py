@@ -6,6 +6,7 @@ message became is a `smtpstate.Delivery`. docs/embed.md drives one by hand. Ever
 
 from smtpstate._authentication import AuthenticationFailed as AuthenticationFailed
 from smtpstate._authentication import authenticate as authenticate
+from smtpstate._batches import Batches as Batches
 from smtpstate._delivery import Envelope as Envelope
 from smtpstate._delivery import Procedure as Procedure
 from smtpstate._delivery import Wants as Wants

@@ -186,11 +186,6 @@ def _future_release(
     )
 
 
-def limits(announced: ServerLimits) -> Extension:
-    """LIMITS: what `announced` says, nobody enforces by saying it. RFC 9422."""
-    return Extension("LIMITS", announced.format())
-
-
 def _refuse_if(wrong: bool) -> None:  # noqa: FBT001  # the only argument, and never a literal
     if wrong:
         raise GrammarError(Fault.PARAMETER_VALUE)
@@ -208,7 +203,6 @@ BUILT_IN: Final[Mapping[str, Extension]] = {
         deliver_by(),
         mt_priority(),
         RRVS,
-        limits(ServerLimits()),
     )
 }
 
@@ -220,6 +214,7 @@ _OF_THE_CORE: Final = frozenset(
         "BINARYMIME",
         "CHUNKING",
         "ENHANCEDSTATUSCODES",
+        "LIMITS",
         "PIPELINING",
         "SIZE",
         "STARTTLS",

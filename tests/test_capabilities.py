@@ -86,6 +86,15 @@ def test_each_extension_is_a_fact(keyword: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("keywords", "binary"),
+    [("BINARYMIME CHUNKING", True), ("BINARYMIME", False), ("CHUNKING", False)],
+)
+def test_binarymime_is_nothing_without_chunking(keywords: str, binary: bool) -> None:
+    """RFC 3030 section 3."""
+    assert Capabilities.parse(keywords.split()).binary_mime is binary
+
+
+@pytest.mark.parametrize(
     ("keywords", "message"),
     [
         ({"": ()}, "no EHLO keyword: ''"),

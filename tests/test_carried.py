@@ -266,6 +266,10 @@ def test_limits_are_read_and_nonsense_is_ignored(announced: tuple[str, ...], lim
     assert ServerLimits.parse(announced) == limits, reason
 
 
+def test_a_limit_above_what_can_be_said_is_announced_as_less() -> None:
+    assert ServerLimits(recipients=1_000_000).format() == ("RCPTMAX=999999",)
+
+
 @pytest.mark.parametrize("limits", [ServerLimits(), ServerLimits(1), ServerLimits(1, 2, 3), ServerLimits(None, 5)])
 def test_limits_are_spelt(limits: ServerLimits) -> None:
     assert ServerLimits.parse(limits.format()) == limits

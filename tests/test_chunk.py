@@ -10,6 +10,14 @@ from smtpstate._dot import Anomaly
 CUTS = (1, 2, 3, 4, 99)
 
 
+def test_in_a_binary_message_nothing_is_an_anomaly() -> None:
+    """RFC 3030 section 3."""
+    decoder = ChunkDecoder(binary=True)
+    decoder.begin(256)
+    assert decoder.decode(bytes(range(256))) == (bytes(range(256)), b"", True)
+    assert (decoder.size, decoder.anomalies) == (256, frozenset())
+
+
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize(
     ("chunks", "anomalies", "reason"),

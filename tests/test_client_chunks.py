@@ -5,6 +5,7 @@ import pytest
 from smtpstate._commands import Bdat, Command, Data, Ehlo, EndOfMessage, Mail, Noop, Quit, Rcpt, Rset
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import Body, CloseReason, ConnectionClosed, Flow, ReplyReceived, Timer, Violation
+from smtpstate._params import BodyType
 from smtpstate._replies import Reply
 from smtpstate._state import Phase
 from tests.scripted_server import CUTS, HELLO, Item, Wire, codes
@@ -276,3 +277,35 @@ def test_a_reply_grants_no_more_time_to_a_block_on_its_way(reply: bytes):
     assert client.data_to_send() == b"", "now it has left"
     assert client.next_event() is Flow.NEED_DATA
     assert client.deadline == clock.now + 600
+
+
+BINARY_HELLO = (HELLO, b"250-mx.example\r\n250-PIPELINING\r\n250-BINARYMIME\r\n250 CHUNKING\r\n")
+BINARY = Mail.of("me@me.example", body=BodyType.BINARYMIME)
+BINARY_LINE = b"MAIL FROM:<me@me.example> BODY=BINARYMIME\r\n"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_after_binarymime_only_bdat_brings_the_message(at_once: bool):
+    """RFC 3030 section 3. `at_once`: MAIL is not answered yet, and is assumed to succeed."""
+    wire = Wire([GREETING, BINARY_HELLO, (BINARY_LINE + TO_YOU[0], b"250 ok\r\n250 ok\r\n")]).open()
+    wire.client.send(BINARY)
+    wire.client.send(YOU)
+    if not at_once:
+        wire.events()
+    with pytest.raises(LocalProtocolError, match="goes with BDAT only"):
+        wire.client.send(Data())
+    wire.events()
+    assert wire.client.send(Bdat(0, last=True))
+
+
+def test_a_binary_mail_that_was_refused_binds_nothing():
+    mail = (MAIL[0] + TO_YOU[0] + b"DATA\r\n", b"250 ok\r\n250 ok\r\n354 go\r\n")
+    wire = Wire([GREETING, BINARY_HELLO, (BINARY_LINE, b"550 no\r\n"), mail]).open()
+    wire.say(BINARY)
+    assert codes(wire.say(ME, YOU, Data(), at_once=True)) == [("MAIL", 250), ("RCPT", 250), ("DATA", 354)]
+
+
+def test_binarymime_needs_both_keywords():
+    wire = Wire([GREETING, (HELLO, b"250-mx.example\r\n250 BINARYMIME\r\n")]).open()
+    with pytest.raises(LocalProtocolError, match="BINARYMIME without CHUNKING"):
+        wire.client.send(BINARY)

@@ -19,8 +19,10 @@ from smtpstate._config import (
     SHUTTING_DOWN,
     TIMED_OUT,
     TOO_MANY_AUTH_FAILURES,
+    TOO_MANY_DOMAINS,
     TOO_MANY_ERRORS,
     TOO_MANY_RECIPIENTS,
+    TOO_MANY_TRANSACTIONS,
     TOO_MUCH_JUNK,
     UNKNOWN_MECHANISM,
 )
@@ -163,6 +165,8 @@ def test_what_the_core_says_by_itself_can_be_said(secure: bool) -> None:
         LINE_TOO_LONG,
         EARLY_PLAINTEXT,
         TOO_MANY_RECIPIENTS,
+        TOO_MANY_DOMAINS,
+        TOO_MANY_TRANSACTIONS,
         MESSAGE_TOO_LARGE,
         AUTH_LINE_TOO_LONG,
         TOO_MANY_AUTH_FAILURES,
@@ -180,10 +184,38 @@ def test_vrfy_and_expn_are_asked_only_on_demand(verb: Verb) -> None:
     assert asking.asks(verb) is (verb in always | {Verb.VRFY, Verb.EXPN})
 
 
-def test_a_transaction_is_full_at_its_limit() -> None:
-    transaction = Transaction(Mail.of(""), (Rcpt.of("a@example.org"),))
-    assert transaction.is_full(1)
-    assert not transaction.is_full(2)
+@pytest.mark.parametrize(
+    ("limits", "announced", "reason"),
+    [
+        (Limits(), "LIMITS RCPTMAX=1000", "what is enforced unless something else is asked for"),
+        (
+            Limits(recipients=5, transactions=2, recipient_domains=1),
+            "LIMITS MAILMAX=2 RCPTMAX=5 RCPTDOMAINMAX=1",
+            "all",
+        ),
+        (Limits(recipients=2_000_000), "LIMITS RCPTMAX=999999", "RFC 9422 section 3 has six digits; less is safe"),
+    ],
+)
+def test_limits_are_announced_as_they_are_enforced(limits: Limits, announced: str, reason: str) -> None:
+    config = ServerConfig(NAME, limits, offers=frozenset({"LIMITS"}))
+    assert config.capabilities(secure=False).format() == (announced,), reason
+    quota = config.quota
+    assert (quota.recipients, quota.transactions) == (limits.recipients, limits.transactions), reason
+    assert quota.recipient_domains == limits.recipient_domains, reason
+
+
+@pytest.mark.parametrize("limits", [Limits(recipients=0), Limits(transactions=0), Limits(recipient_domains=-1)])
+def test_a_limit_that_cannot_be_announced_is_refused_at_once(limits: Limits) -> None:
+    ServerConfig(NAME, limits)
+    with pytest.raises(LocalProtocolError, match="LIMITS cannot say this"):
+        ServerConfig(NAME, limits, offers=frozenset({"LIMITS"}))
+
+
+def test_binarymime_is_offered_beside_chunking() -> None:
+    config = ServerConfig(NAME, offers=frozenset({"BINARYMIME", "CHUNKING"}))
+    assert config.capabilities(secure=False).binary_mime
+    with pytest.raises(LocalProtocolError, match="BINARYMIME cannot be offered without CHUNKING"):
+        ServerConfig(NAME, offers=frozenset({"BINARYMIME"}))
 
 
 def test_a_transaction_grows_by_a_recipient() -> None:

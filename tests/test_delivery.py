@@ -338,6 +338,19 @@ def test_an_envelope_that_cannot_be_spelled_sends_nothing(
     assert (wire.written, wire.client.in_sync, wire.client.phase) == (written, True, Phase.READY), reason
 
 
+@pytest.mark.parametrize("limits", [b"RCPTMAX=1", b"RCPTDOMAINMAX=1", b"MAILMAX=1"])
+def test_what_passes_the_servers_limits_sends_nothing(limits: bytes):
+    """RFC 9422. `Batches` keeps within them."""
+    script = [(MAIL, b"250 ok\r\n"), (RCPTS[A], b"250 ok\r\n"), (b"DATA\r\n", b"354 go\r\n"), (b".\r\n", b"250 ok\r\n")]
+    wire = opened(*script, offers=b"LIMITS " + limits)
+    assert wire.run(send_message(wire.client, Envelope("me@me.example", (A,)))).all_accepted
+    written = wire.written
+    with pytest.raises(LocalProtocolError, match="LIMITS"):
+        wire.run(send_message(wire.client, Envelope("me@me.example", (A, "y@y.example"))))
+    wire.client.data_to_send()
+    assert (wire.written, wire.client.in_sync, wire.client.phase) == (written, True, Phase.READY)
+
+
 def test_a_line_over_the_limit_sends_nothing():
     wire = opened(offers=b"AUTH PLAIN")
     written = wire.written

@@ -1,8 +1,21 @@
 """The client procedures: one message by BDAT (RFC 3030)."""
 
+from dataclasses import replace
+
 import pytest
 
-from smtpstate._delivery import Delivery, Envelope, Result, TlsMode, Wants, open_session, send_message
+from smtpstate._delivery import (
+    NO_BINARY,
+    Delivery,
+    Envelope,
+    Result,
+    TlsMode,
+    Wants,
+    check_message,
+    open_session,
+    send_message,
+)
+from smtpstate._errors import LocalProtocolError
 from smtpstate._events import CloseReason, ConnectionClosed, Timer, Violation
 from smtpstate._replies import Reply
 from smtpstate._state import Phase
@@ -167,3 +180,62 @@ def test_421_between_chunks_is_told():
     delivery = wire.run(send_message(wire.client, ME_TO_TWO), b"a", b"b", b"c")
     assert outcomes(delivery) == [(RETRY, 421)] * 2
     assert delivery.closed == ConnectionClosed(CloseReason.GOING_AWAY, reply=Reply(421, "bye"))
+
+
+BINARY = Envelope("me@me.example", (A, B), binary=True)
+BINARY_OFFERS = (b"PIPELINING", b"CHUNKING", b"BINARYMIME")
+BINARY_BOTH = (BOTH[0].replace(b"me.example>", b"me.example> BODY=BINARYMIME", 1), BOTH[1])
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize(
+    ("pieces", "chunks", "reason"),
+    [
+        ([], [b"BDAT 0 LAST\r\n"], "nothing"),
+        ([b"a\nb\rc\0"], [b"BDAT 6 LAST\r\na\nb\rc\0"], "no newline is made, no line is ended"),
+        ([b"\xff\r", b"\n", b".\n"], [b"BDAT 2\r\n\xff\r", b"BDAT 1\r\n\n", b"BDAT 2 LAST\r\n.\n"], "nor in pieces"),
+    ],
+)
+def test_what_is_binary_is_sent_as_it_is(pieces: list[bytes], chunks: list[bytes], reason: str, cut: int):
+    wire = opened(BINARY_BOTH, *((chunk, b"250 ok\r\n") for chunk in chunks), offers=BINARY_OFFERS, cut=cut)
+    assert wire.run(send_message(wire.client, BINARY), *pieces).all_accepted, reason
+    assert not wire.script
+
+
+def test_what_is_binary_may_have_headers_in_utf_8():
+    asked = BOTH[0].replace(b"me.example>", b"me.example> BODY=BINARYMIME SMTPUTF8", 1)
+    script = ((asked, BOTH[1]), (b"BDAT 1 LAST\r\n\0", b"250 ok\r\n"))
+    wire = opened(*script, offers=(*BINARY_OFFERS, b"8BITMIME", b"SMTPUTF8"))
+    assert wire.run(send_message(wire.client, replace(BINARY, utf8=True)), b"\0").all_accepted
+    assert not wire.script
+
+
+@pytest.mark.parametrize("eight_bit", [False, True])
+@pytest.mark.parametrize("offers", [(b"8BITMIME", b"CHUNKING"), (b"8BITMIME", b"BINARYMIME"), (b"HELP",)])
+def test_what_is_binary_goes_nowhere_else(offers: tuple[bytes, ...], eight_bit: bool):
+    wire = opened(offers=offers)
+    written = wire.written
+    envelope = Envelope("me@me.example", (A, B), binary=True, eight_bit=eight_bit)
+    delivery = wire.run(send_message(wire.client, envelope))
+    assert [(result.outcome, result.reply) for result in delivery] == [(REFUSED, NO_BINARY)] * 2
+    assert (wire.written, wire.client.in_sync) == (written, True)
+
+
+def test_a_message_can_be_checked_and_nothing_is_sent():
+    wire = opened(offers=(b"8BITMIME",))
+    written = wire.written
+    check_message(wire.client, ME_TO_TWO)
+    check_message(wire.client, BINARY)  # the server lacks something, which is nobody's mistake
+    with pytest.raises(LocalProtocolError):
+        check_message(wire.client, Envelope("me@me.example", ("nobody",)))
+    assert (wire.written, wire.client.in_sync) == (written, True)
+
+
+def test_data_after_a_refused_chunk_is_for_the_next_transaction():
+    """RFC 3030 section 2: the two do not mix, so the client never falls back within one."""
+    data = (BOTH[0] + b"DATA\r\n", BOTH[1] + b"354 go\r\n")
+    wire = opened(BOTH, (b"BDAT 1\r\na", b"502 no\r\n"), RSET, data, (b"Hi\r\n.\r\n", b"250 ok\r\n"))
+    assert outcomes(wire.run(send_message(wire.client, ME_TO_TWO), b"a", b"b")) == [(REFUSED, 502)] * 2
+    again = Envelope("me@me.example", (A, B))
+    assert wire.run(send_message(wire.client, again), b"Hi\n").all_accepted
+    assert not wire.script

@@ -108,6 +108,7 @@ def test_the_names_of_the_policy_are_these() -> None:
 
 DELIVERY: list[str] = [
     "AuthenticationFailed",
+    "Batches",
     "Envelope",
     "Procedure",
     "Recipient",

@@ -276,10 +276,9 @@ def test_future_release_ends_at_a_time_in_utc(until: str) -> None:
         extensions.future_release(1, until)
 
 
-def test_a_priority_profile_and_limits_are_announced() -> None:
+def test_a_priority_profile_is_announced() -> None:
     assert extensions.mt_priority("MIXER").announced == ("MIXER",)
     assert extensions.mt_priority().announced == ()
-    assert extensions.limits(ServerLimits(10, 100)).announced == ("MAILMAX=10", "RCPTMAX=100")
 
 
 def test_requiretls_is_for_tls_and_smtputf8_needs_8bitmime() -> None:
@@ -310,6 +309,7 @@ def test_an_offer_needs_what_it_builds_on(offered: set[str], reason: str) -> Non
     [
         ([Extension("SIZE")], "the core's"),
         ([Extension("AUTH")], "the core's"),
+        ([Extension("LIMITS")], "the core's, who keeps them"),
         ([Extension("X"), Extension("X")], "twice"),
         ([Extension("X", mail=(Parameter("SIZE", flag, 5),))], "a parameter of the core"),
         ([Extension("X", mail=(Parameter("RET", flag, 5),))], "of a built-in extension"),
@@ -544,7 +544,7 @@ def test_the_public_names_are_these() -> None:
         *("Priority", "Ret", "Rrvs", "ServerLimits", "Submitter", "Extension", "Parameter", "flag"),
         *("Absence", "XClient", "XForward", "XForwardSource"),
         *("BUILT_IN", "DSN", "REQUIRETLS", "RRVS", "SMTPUTF8"),
-        *("deliver_by", "future_release", "limits", "mt_priority", "tables", "check_offers"),
+        *("deliver_by", "future_release", "mt_priority", "tables", "check_offers"),
         *("parameters", "ret", "envid", "submitter", "smtputf8", "requires_tls", "hold", "by", "priority"),
         *("notify", "original_recipient", "rrvs", "server_limits", "ascii_form", "domain_key"),
         *("needs_smtputf8", "Absence", "XClient", "XForward", "XForwardSource"),

@@ -48,6 +48,21 @@ def test_the_policy_of_the_configuration_says_what_becomes_of_a_deviation(policy
     assert len(flagged) + len(rejected) == 2
 
 
+@pytest.mark.parametrize(
+    ("limits", "said", "answers", "violation"),
+    [
+        (Limits(transactions=1), b"RSET\r\nMAIL FROM:<>\r\n", [250, 452], Violation.TOO_MANY_TRANSACTIONS),
+        (Limits(recipients=1), b"RCPT TO:<a@b.example>\r\n", [452], Violation.TOO_MANY_RECIPIENTS),
+        (Limits(recipient_domains=1), b"RCPT TO:<a@b.example>\r\n", [452], Violation.TOO_MANY_DOMAINS),
+    ],
+)
+def test_what_is_too_much(limits: Limits, said: bytes, answers: list[int], violation: Violation) -> None:
+    seat = in_transaction(limits=limits)
+    assert codes(seat.say(said)) == answers
+    refused = [event.violation for event in seat.events if isinstance(event, CommandRefused)]
+    assert refused == [violation]
+
+
 def ended_by(seat: Seat) -> Violation | None:
     seat.connection.receive_eof()
     seat.pull()

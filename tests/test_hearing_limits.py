@@ -12,9 +12,11 @@ from smtpstate import (
     ConnectionClosed,
     Flow,
     Limits,
+    Mail,
     Noop,
     Phase,
     Rcpt,
+    Reply,
     ServerConfig,
     ServerConnection,
     ServerEvent,
@@ -63,6 +65,54 @@ def test_100_recipients_pass_and_the_limit_leaves_them_standing() -> None:
     refused = [event for event in seat.events if isinstance(event, CommandRefused)]
     assert {event.violation for event in refused} == {Violation.TOO_MANY_RECIPIENTS}
     assert codes(seat.say(b"DATA\r\n.\r\n")) == [354, 250], "30 refusals are no 30 errors"
+
+
+MESSAGE = b"MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n.\r\n"
+
+
+def test_transactions_have_a_limit_that_leaves_the_session_standing() -> None:
+    seat = ready(limits=Limits(transactions=2))
+    assert codes(seat.say(MESSAGE * 2)) == [250, 250, 354, 250] * 2
+    answers = seat.say(b"MAIL FROM:<>\r\nEHLO c.example\r\nMAIL FROM:<>\r\nQUIT\r\n")
+    assert codes(answers)[0] == codes(answers)[-2] == 452, "another hello is the same session"
+    assert b"452 4.7.0 Too many transactions in one session\r\n221" in answers
+    refused = [event.violation for event in seat.events if isinstance(event, CommandRefused)]
+    assert refused == [Violation.TOO_MANY_TRANSACTIONS] * 2
+
+
+def test_who_goes_on_with_mail_is_a_nuisance() -> None:
+    seat = ready(limits=Limits(transactions=1, errors=3))
+    seat.say(MESSAGE)
+    assert codes(seat.say(b"MAIL FROM:<>\r\n" * 4)) == [452, 452, 452, 421]
+
+
+def test_a_transaction_that_the_application_refused_does_not_count() -> None:
+    def refuse(connection: ServerConnection, event: ServerEvent) -> None:
+        if connection.owed is event:
+            connection.reply(Reply(450, "Later")) if isinstance(event, Mail) else connection.accept()
+
+    seat = ready(limits=Limits(transactions=1), handler=refuse)
+    assert codes(seat.say(b"MAIL FROM:<>\r\n" * 3)) == [450] * 3
+
+
+def test_the_domains_of_recipients_have_a_limit_for_the_session() -> None:
+    seat = ready(limits=Limits(recipient_domains=1, errors=0))
+    said = (b"a@example.org", b"b@EXAMPLE.ORG", b"c@example.net", b"postmaster")
+    answers = seat.say(b"MAIL FROM:<>\r\n" + b"".join(b"RCPT TO:<%b>\r\n" % address for address in said))
+    assert codes(answers) == [250, 250, 250, 452, 250], "which is no error of theirs"
+    assert b"452 4.5.3 Too many domains in one session\r\n" in answers
+    assert codes(seat.say(b"RSET\r\nMAIL FROM:<>\r\nRCPT TO:<c@example.net>\r\n")) == [250, 250, 452]
+    refused = [event.violation for event in seat.events if isinstance(event, CommandRefused)]
+    assert refused == [Violation.TOO_MANY_DOMAINS] * 2
+
+
+def test_what_is_announced_is_what_is_enforced() -> None:
+    limits = Limits(transactions=1, recipients=2, recipient_domains=1)
+    config = ServerConfig("mx.example.org", limits, offers=frozenset({"LIMITS"}))
+    seat = Seat(config)
+    assert b"LIMITS MAILMAX=1 RCPTMAX=2 RCPTDOMAINMAX=1\r\n" in seat.say(b"EHLO c.example\r\n")
+    said = b"MAIL FROM:<>\r\nRCPT TO:<a@x.example>\r\nRCPT TO:<a@y.example>\r\n" + b"RCPT TO:<b@x.example>\r\n" * 2
+    assert codes(seat.say(said + b"DATA\r\n.\r\nMAIL FROM:<>\r\n")) == [250, 250, 452, 250, 452, 354, 250, 452]
 
 
 def test_recipients_that_the_application_refused_do_not_count() -> None:

@@ -47,6 +47,15 @@ def test_until_the_end_nothing_is_left() -> None:
     assert intake.refusal is None
 
 
+@pytest.mark.parametrize(("binary", "anomalies"), [(False, {Anomaly.NUL, Anomaly.BARE_LF}), (True, set())])
+def test_what_is_odd_in_lines_is_not_in_what_is_binary(binary: bool, anomalies: set[Anomaly]) -> None:
+    intake, lines = Intake(100, chunked=True, binary=binary), LineReader()
+    intake.begin_chunk(Bdat(3, last=True))
+    lines.receive_data(b"a\0\n")
+    assert intake.read(lines) == b"a\0\n"
+    assert intake.end.anomalies == anomalies
+
+
 def test_a_message_in_chunks() -> None:
     intake, lines = Intake(100, chunked=True), LineReader()
     intake.begin_chunk(Bdat(3))

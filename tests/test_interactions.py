@@ -780,7 +780,6 @@ def test_a_client_cannot_be_made_to_send_them(text: str) -> None:
 
 
 @rule(1, SERVER, "RFC 3030 section 3")
-@pytest.mark.xfail(strict=True, reason="no BINARYMIME")
 def test_a_binary_message_comes_in_chunks_only_and_as_it_is() -> None:
     seat = ready(offering("BINARYMIME"))
     assert codes(seat.say(b"MAIL FROM:<a@example.com> BODY=BINARYMIME\r\n" + RCPT + b"DATA\r\n")) == [250, 250, 503]
@@ -790,7 +789,6 @@ def test_a_binary_message_comes_in_chunks_only_and_as_it_is() -> None:
 
 
 @rule(1, CLIENT, "RFC 3030 section 3")
-@pytest.mark.xfail(strict=True, reason="no BINARYMIME")
 def test_a_client_that_said_binarymime_cannot_say_data() -> None:
     said = b"MAIL FROM:<a@example.com> BODY=BINARYMIME\r\n"
     wire = opened("8BITMIME", "CHUNKING", "BINARYMIME", script=((said, b"250 ok\r\n"), (RCPT, b"250 ok\r\n")))

@@ -40,7 +40,7 @@ LAYERS = (
     {"_address", "_params", "_chunk", "_keys", "_policy"},
     {"_carried", "_replies", "_capabilities", "_xclient", "policy"},
     {"_commands", "_sasl"},
-    {"_syntax", "extensions", "_scram", "_mechanisms", "_international"},
+    {"_syntax", "extensions", "_scram", "_mechanisms", "_international", "_quota"},
     {"_state", "_events", "_choice"},
     {"_budget", "_intake"},
     {"_config", "_closing", "_proxy", "_questions"},
@@ -49,7 +49,7 @@ LAYERS = (
     {"_hearing"},
     {"_server", "_client"},
     {"_delivery"},
-    {"_authentication"},
+    {"_authentication", "_batches"},
     {"__init__", "delivery", "proxy", "sasl"},
     {"tls"},
 )

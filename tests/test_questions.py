@@ -27,6 +27,7 @@ from smtpstate._commands import (
 )
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import Connected, Timer
+from smtpstate._params import BodyType
 from smtpstate._questions import (
     Question,
     advance,
@@ -39,6 +40,7 @@ from smtpstate._questions import (
     line_of,
     possible,
     require_offered,
+    require_order,
     time_for,
 )
 from smtpstate._replies import Reply
@@ -78,6 +80,13 @@ def test_each_question_has_its_answers_and_its_time(
     assert possible(question) == {success, FAIL, CLOSE, *([MORE] if more else [])}
     assert ends_group(question) is ends
     assert time_for(question, Limits()) == (timer, seconds)
+
+
+@pytest.mark.parametrize(("mail", "binary"), [(ME, False), (Mail.of("", body=BodyType.BINARYMIME), True)])
+def test_mail_says_whether_the_transaction_is_binary(mail: Mail, binary: bool):
+    session = Session(Phase.READY)
+    advance(session, mail, OK)
+    assert (session.phase, session.binary) == (Phase.MAIL, binary)
 
 
 def in_rcpt() -> Session:
@@ -200,10 +209,68 @@ def test_what_a_hello_offers_is_known_to_the_session():
 
 
 OFFERS = Capabilities({"SIZE": (), "AUTH": ("PLAIN", "login"), "XCLIENT": ("NAME", "addr")})
+BINARY = Mail.of("me@me.example", body=BodyType.BINARYMIME)
+IN_ORDER: list[tuple[Phase, Command, list[Question], str]] = [
+    (Phase.READY, ME, [], "nothing is outstanding"),
+    (Phase.RCPT, YOU, [ME, YOU], "RFC 2920: not even what has to succeed first needs an answer"),
+    (Phase.READY, ME, [Ehlo("me.example")], "MAIL needs nothing of what a hello offers"),
+    (Phase.READY, Auth("PLAIN"), [Noop()], "only a hello changes what is offered"),
+    (Phase.MAIL, Rset(), [], "its reply is the next"),
+    (Phase.RCPT, Bdat(1), [YOU], "it leaves at once"),
+]
+
+
+def session_that_offers(phase: Phase) -> Session:
+    session = Session(phase)
+    session.esmtp = True
+    announce(session, Capabilities({"CHUNKING": (), "AUTH": ("PLAIN",)}))
+    return session
+
+
+@pytest.mark.parametrize(("phase", "command", "outstanding", "reason"), IN_ORDER)
+def test_what_is_in_order_may_be_sent(phase: Phase, command: Command, outstanding: list[Question], reason: str):
+    require_order(command, session_that_offers(phase), outstanding, 0, may_write=True)
+
+
+@pytest.mark.parametrize("missing", [1, 7])
+def test_nothing_comes_inside_a_chunk(missing: int):
+    with pytest.raises(LocalProtocolError, match=f"^{missing} octets are missing of the chunk"):
+        require_order(Noop(), session_that_offers(Phase.CHUNKED), [Bdat(8)], missing, may_write=True)
+
+
+OUT_OF_ORDER: list[tuple[Phase, Command, list[Question], str]] = [
+    (Phase.READY, Noop(), [Auth("PLAIN")], "^AUTH is not answered"),
+    (Phase.READY, Noop(), [ME, AuthResponse(b"")], "^AUTH is not answered"),
+    (Phase.READY, Auth("PLAIN"), [Ehlo("me.example")], "before the hello is answered, AUTH"),
+    (Phase.READY, StartTls(), [Noop(), Lhlo("me.example")], "before the hello is answered, STARTTLS"),
+    (Phase.READY, YOU, [], "^RCPT is out of order: 503 5.5.1 Send MAIL first"),
+    (Phase.BODY, Rset(), [], "^RSET is out of order: 503"),
+    (Phase.MAIL, Rset(), [ME], "^RSET cannot tell its reply"),
+]
+
+
+@pytest.mark.parametrize(("phase", "command", "outstanding", "complaint"), OUT_OF_ORDER)
+def test_what_is_out_of_order_is_the_callers_mistake(
+    phase: Phase, command: Command, outstanding: list[Question], complaint: str
+):
+    with pytest.raises(LocalProtocolError, match=complaint):
+        require_order(command, session_that_offers(phase), outstanding, 0, may_write=True)
+
+
+def test_a_chunk_waits_for_nobody():
+    session = session_that_offers(Phase.RCPT)
+    require_order(YOU, session, [YOU], 0, may_write=False)
+    with pytest.raises(LocalProtocolError, match=r"^a chunk cannot wait for its turn"):
+        require_order(Bdat(1), session, [YOU], 0, may_write=False)
+
+
 REQUIRED: list[tuple[Command, Capabilities, str | None]] = [
     (Mail.of("me@me.example", size=1), OFFERS, None),
     (Mail.of("me@me.example", size=1), NO_CAPABILITIES, "MAIL"),
     (Mail(ME.reverse_path, (("SIZE", "x"),)), OFFERS, "MAIL"),
+    (BINARY, Capabilities({"BINARYMIME": (), "CHUNKING": ()}), None),
+    (BINARY, Capabilities({"BINARYMIME": ()}), "BINARYMIME without CHUNKING"),
+    (BINARY, Capabilities({"8BITMIME": (), "CHUNKING": ()}), "MAIL"),
     (YOU, NO_CAPABILITIES, None),
     (Rcpt(YOU.recipient, (("X-NONE", None),)), OFFERS, "RCPT"),
     (Auth("LOGIN"), OFFERS, None),

@@ -62,6 +62,10 @@ def steps(session: Session) -> Iterator[Session]:
                 known = after.copy()
                 known.authenticated = True  # it had a LOGIN
                 yield known
+            elif verb is Verb.MAIL and outcome is OK and session.offers_chunking:
+                binary = session.copy()  # RFC 3030 section 3: BINARYMIME needs CHUNKING
+                binary.advance(verb, outcome, binary=True)
+                yield binary
     after = session.copy()
     after.close()
     yield after
@@ -107,8 +111,10 @@ def test_the_number_of_sessions_is_known(lmtp: bool, tls: bool, auth: bool) -> N
         Phase.READY: known * hellos,
         Phase.AUTH: (2 - tls) * 2**4,  # AUTH is offered and was not used; the other offers are free
         Phase.TLS: 2 * 2**4,  # STARTTLS is offered and was not used; the others are free, and so is who it is
-        **dict.fromkeys((Phase.MAIL, Phase.RCPT, Phase.BODY), allowed * hellos),
-        **dict.fromkeys((Phase.CHUNK, Phase.CHUNKED, Phase.DEAD), allowed * 2**4),  # CHUNKING is offered
+        **dict.fromkeys((Phase.MAIL, Phase.RCPT), allowed * (hellos + 2**4)),  # binary where CHUNKING is offered
+        Phase.BODY: allowed * hellos,  # never binary
+        **dict.fromkeys((Phase.CHUNK, Phase.CHUNKED), allowed * 2**4 * 2),  # CHUNKING is offered; binary or not
+        Phase.DEAD: allowed * 2**4,  # CHUNKING is offered; what was binary is gone
         # As READY; and a session without a hello may have been offered XCLIENT, or be LMTP's, which has no HELO.
         **dict.fromkeys((Phase.CLOSING, Phase.CLOSED), known * (hellos + 1 + lmtp)),
     }
@@ -118,11 +124,11 @@ def test_the_number_of_sessions_is_known(lmtp: bool, tls: bool, auth: bool) -> N
 def test_random_walks_stay_among_the_known_sessions_and_keep_what_was_promised(
     lmtp: bool, tls: bool, auth: bool
 ) -> None:
-    """400 walks of 30 steps. What has to hold is said again here, without the table."""
+    """800 walks of 30 steps. What has to hold is said again here, without the table."""
     random = Random(f"{lmtp} {tls} {auth}")
     known = REACHED[lmtp, tls, auth].keys()
     met: set[Key] = set()
-    for _ in range(400):
+    for _ in range(800):
         session = Session(lmtp=lmtp, needs_tls=tls, needs_auth=auth)
         mail = False
         for _ in range(30):
@@ -137,11 +143,12 @@ def test_random_walks_stay_among_the_known_sessions_and_keep_what_was_promised(
             named = random.choice((*row[verb], OK))
             outcome = random.choices((named, OK, MORE, FAIL, CLOSE), (60, 15, 15, 9, 1))[0]
             was_secure, was_authenticated = session.secure, session.authenticated
-            session.advance(verb, outcome)
+            session.advance(verb, outcome, binary=session.offers_chunking and random.random() < 0.5)
             if verb in HELLOS and outcome is OK:
                 assert not any(getattr(session, f"offers_{name}") for name in ANNOUNCED)
                 if session.esmtp:
                     session.announce(**{name: random.random() < 0.7 for name in ANNOUNCED})
+            assert not session.binary or session.has_transaction
             met.add(session.key)
             assert session.key in known
             assert session.secure is (was_secure or (verb is Verb.TLS and outcome is OK))
@@ -313,6 +320,9 @@ OFFERED = ("esmtp", "offers_tls", "offers_auth", "offers_chunking", "offers_xcli
         (session_at(Phase.READY, "esmtp", "offers_xclient"), Verb.XFORWARD, 502, "one does not come with the other"),
         (session_at(Phase.GREETED, "offers_xclient", tls=True, auth=True), Verb.XCLIENT, None, "who comes before TLS"),
         (session_at(Phase.READY, *OFFERED, tls=True, auth=True), Verb.XFORWARD, None, "it is for the log"),
+        (session_at(Phase.RCPT, *OFFERED, "binary"), Verb.DATA, 503, "RFC 3030 section 3: BINARYMIME goes with BDAT"),
+        (session_at(Phase.MAIL, *OFFERED, "binary"), Verb.DATA, 503, "RFC 3030 section 3: recipient or not"),
+        (session_at(Phase.RCPT, *OFFERED, "binary"), Verb.BDAT, None, "which it does"),
     ],
 )
 def test_what_a_verb_needs_beside_its_phase(session: Session, verb: Verb, refusal: int | None, reason: str) -> None:
@@ -456,6 +466,38 @@ def test_a_transaction_is_open_from_mail_to_the_final_dot(phase: Phase) -> None:
     assert Session(phase).has_transaction is (phase in TRANSACTION_PHASES)
 
 
+@pytest.mark.parametrize(
+    ("steps", "binary", "reason"),
+    [
+        ([], True, "MAIL said so"),
+        ([(Verb.RCPT, OK)], True, "and it stays so for the recipients"),
+        ([(Verb.RCPT, OK), (Verb.BDAT, MORE), (Verb.CHUNK, OK)], True, "and for every chunk"),
+        ([(Verb.RCPT, FAIL)], True, "whatever becomes of a recipient"),
+        ([(Verb.RSET, OK)], False, "RSET ends the transaction"),
+        ([(Verb.EHLO, OK)], False, "and so does a hello"),
+        ([(Verb.RCPT, OK), (Verb.BDAT, MORE), (Verb.END, OK)], False, "and its end"),
+        ([(Verb.RCPT, OK), (Verb.BDAT, MORE), (Verb.END, FAIL)], False, "which may be a refusal"),
+        ([(Verb.RCPT, OK), (Verb.BDAT, FAIL)], False, "a refused chunk ends it, too"),
+        ([(Verb.RSET, OK), (Verb.MAIL, OK)], False, "the next one says for itself"),
+        ([(Verb.NOOP, CLOSE)], False, "421 ends everything"),
+    ],
+)
+def test_a_transaction_is_binary_until_it_is_gone(steps: list[tuple[Verb, Outcome]], binary: bool, reason: str) -> None:
+    session = session_at(Phase.READY, *OFFERED)
+    session.advance(Verb.MAIL, FAIL, binary=True)
+    assert not session.binary, "a refused MAIL opens nothing"
+    session.advance(Verb.MAIL, OK, binary=True)
+    for verb, outcome in steps:
+        session.advance(verb, outcome)
+    assert session.binary is binary, reason
+
+
+def test_what_is_closed_is_not_binary() -> None:
+    session = session_at(Phase.RCPT, "binary")
+    session.close()
+    assert not session.binary
+
+
 def test_a_copy_goes_its_own_way() -> None:
     session = session_at(Phase.READY, *OFFERED, "secure", lmtp=True, auth=True)
     copy = session.copy()
@@ -466,7 +508,7 @@ def test_a_copy_goes_its_own_way() -> None:
     assert session.offers_tls
 
 
-@pytest.mark.parametrize("fact", ["secure", "authenticated", *OFFERED, "lmtp", "tls", "auth"])
+@pytest.mark.parametrize("fact", ["secure", "authenticated", "binary", *OFFERED, *KINDS_BY_NAME])
 def test_every_fact_tells_sessions_apart_and_is_copied(fact: str) -> None:
     session = session_at(Phase.READY, **{fact: True}) if fact in KINDS_BY_NAME else session_at(Phase.READY, fact)
     assert session.key != Session(Phase.READY).key

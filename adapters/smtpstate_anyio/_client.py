@@ -41,6 +41,7 @@ from smtpstate import (
 from smtpstate import tls as tls_layer
 from smtpstate._abnf import DOMAIN
 from smtpstate.delivery import (
+    Batches,
     Envelope,
     Wants,
     authenticate,
@@ -207,21 +208,26 @@ class Client:
         ret: Ret | None = None,
         envid: Envid | None = None,
         parameters: Parameters = (),
+        binary: bool = False,
     ) -> Delivery:
         """Sends one message, and says what became of it for each recipient.
 
         `message` is bytes, a binary file (read twice where it can be, to count and scan it), an EmailMessage, or an
         iterator of bytes, async or not. `sender` "" is the null reverse-path. `eight_bit` says whether there are octets
         above 127; None finds out, and takes an iterator to have some where the server allows them. Bare CR and LF
-        become CRLF. `chunked` sends it by BDAT where the server offers CHUNKING. `utf8` says whether the headers hold
-        UTF-8, for which the server has to offer SMTPUTF8; None finds out, for which the headers of an iterator, 64 KiB
-        at most, are read before MAIL, and an EmailMessage gets them only where an address of its has no other spelling.
-        A recipient that needs SMTPUTF8 in vain is refused, and the reply says why.
+        become CRLF. `chunked` sends it by BDAT where the server offers CHUNKING. `binary` sends it as it is, whatever
+        is in it, and to nobody where the server does not offer BINARYMIME. `utf8` says whether the headers hold UTF-8,
+        for which the server has to offer SMTPUTF8; None finds out, for which the headers of an iterator, 64 KiB at
+        most, are read before MAIL, and an EmailMessage gets them only where an address of its has no other spelling. A
+        recipient that needs SMTPUTF8 in vain is refused, and the reply says why.
 
         `notify` says which reports the sender wants of each recipient, `ret` and `envid` what is in them (RFC 3461); a
         server without DSN is not asked, and the message goes to it all the same. `parameters` are more of MAIL's, a
         `Recipient` has its own. Where the server does not know those, the message may still go, or its recipients are
-        refused: REQUIRETLS, for one, must not be lost. Raises ConnectionBroken when the
+        refused: REQUIRETLS, for one, must not be lost.
+
+        Where the server's LIMITS want it, the message goes out in several transactions; recipients for whom there is
+        none, as where `message` can be read only once, are to be tried again. Raises ConnectionBroken when the
         session ended before, LocalProtocolError for an address that cannot be sent, or for an octet above 127 that was
         not announced; what reading `message` raises goes through.
         """
@@ -235,20 +241,26 @@ class Client:
                 octets = await to_thread.run_sync(partial(flatten, message, eight_bit=allowed, utf8=utf8))
             else:
                 octets = message
-            scan = await _scan(octets)
+            start = octets.tell() if isinstance(octets, BinaryFile) and octets.seekable() else None
+            scan = await _scan(octets, binary=binary)
             if eight_bit is None:
                 eight_bit = allowed if scan is None else scan.eight_bit
             to = tuple(recipients_of(recipients, notify))
             if not to:
                 raise LocalProtocolError("a message needs a recipient")
             size = None if scan is None else scan.size
-            async with aclosing(_Pieces(octets, eight_bit=eight_bit)) as body:
+            asked = (*as_parameters(ret, envid), *parameters)
+            async with aclosing(_Pieces(octets, eight_bit=eight_bit or binary)) as body:
                 if utf8 is None:
                     utf8 = await body.has_utf8_headers() if scan is None else scan.utf8
-                envelope = Envelope(
-                    sender, to, size, eight_bit, chunked, (*as_parameters(ret, envid), *parameters), utf8
-                )
-                return await self.run(send_message(self.connection, envelope), body)
+                envelope = Envelope(sender, to, size, eight_bit, chunked, asked, utf8, binary)
+                batches = Batches(self.connection, envelope, once=scan is None)
+                for part in batches:
+                    if isinstance(octets, BinaryFile) and start is not None:
+                        await to_thread.run_sync(octets.seek, start)
+                    pieces = body if scan is None else _Pieces(octets, eight_bit=eight_bit or binary)
+                    batches.add(await self.run(send_message(self.connection, part), pieces))
+                return batches.delivery
 
     async def run(self, procedure: Procedure[_T], body: AsyncIterator[bytes] | None = None) -> _T:
         """Gives a procedure what it wants. Whatever interrupts it leaves the connection broken."""
@@ -327,12 +339,12 @@ def _own_name(stream: SocketStream) -> str:
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
 
-async def _scan(message: Octets) -> Scan | None:
+async def _scan(message: Octets, *, binary: bool) -> Scan | None:
     """What can be known before MAIL; None for what can be read only once."""
     if isinstance(message, bytes):
-        return Scan((message,))
+        return Scan((message,), binary=binary)
     if isinstance(message, BinaryFile) and message.seekable():
-        return await to_thread.run_sync(scan_file, message)
+        return await to_thread.run_sync(partial(scan_file, message, binary=binary))
     return None
 
 

@@ -72,14 +72,17 @@ class HeaderScan:
 
 @final
 class Scan:
-    """Octets as they will be on the wire, before stuffing, and whether any is above 127, or any of the headers."""
+    """Octets as they will be on the wire, before stuffing, and whether any is above 127, or any of the headers.
 
-    def __init__(self, blocks: Iterable[bytes]) -> None:
+    In what is `binary` newlines are not touched.
+    """
+
+    def __init__(self, blocks: Iterable[bytes], *, binary: bool = False) -> None:
         headers = HeaderScan()
         self.size: int = 0
         self.eight_bit: bool = False
         for block in blocks:
-            self.size += len(block) + block.count(b"\n") - block.count(b"\r\n")
+            self.size += len(block) + (0 if binary else block.count(b"\n") - block.count(b"\r\n"))
             self.eight_bit = self.eight_bit or not block.isascii()
             headers.add(block)
         self.utf8: bool = headers.eight_bit
@@ -91,10 +94,10 @@ def blocks(file: BinaryFile) -> Iterator[bytes]:
         yield check_bytes(block)
 
 
-def scan_file(file: BinaryFile) -> Scan:
+def scan_file(file: BinaryFile, *, binary: bool = False) -> Scan:
     """Reads the rest of a seekable file, and goes back to where it was. Raises OSError and TypeError."""
     start = file.tell()
-    scan = Scan(blocks(file))
+    scan = Scan(blocks(file), binary=binary)
     file.seek(start)
     return scan
 

@@ -306,6 +306,7 @@ def _serve(
 )
 @click.option("--lmtp", is_flag=True, help="Speak LMTP.")
 @click.option("--bdat", is_flag=True, help="Send the message by BDAT where the server takes that.")
+@click.option("--binary", is_flag=True, help="Send it by BDAT, and as it is; refused where BINARYMIME is not offered.")
 @click.option("--dsn", type=_notify, metavar="WHEN", help="Ask for reports: success,failure,delay, or never.")
 @click.option("--dsn-return", type=click.Choice(list(_RETURNS)), help="What of the message a report should have.")
 @click.option("--dsn-id", type=_envid, metavar="ID", help="What reports should call the message.")
@@ -325,6 +326,7 @@ def _send(
     channel_binding: bool,
     lmtp: bool,
     bdat: bool,
+    binary: bool,
     dsn: Notify | None,
     dsn_return: str | None,
     dsn_id: Envid | None,
@@ -360,6 +362,7 @@ def _send(
             login=login,
             lmtp=lmtp,
             chunked=bdat,
+            binary=binary,
             dsn=Dsn(dsn, None if dsn_return is None else _RETURNS[dsn_return], dsn_id),
         )
     )

@@ -98,6 +98,7 @@ class SendOptions:
     login: Login | None
     lmtp: bool
     chunked: bool
+    binary: bool
     dsn: Dsn
 
 
@@ -176,6 +177,7 @@ async def _send(
                 sender=sender,
                 recipients=recipients,
                 chunked=options.chunked,
+                binary=options.binary,
                 notify=dsn.notify,
                 ret=dsn.ret,
                 envid=dsn.envid,

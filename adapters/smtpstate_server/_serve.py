@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 _GRACE: Final = 20.0  # seconds for messages under way when told to stop; service managers lose patience at 30 and more
 
-_OFFERS: Final = ("SMTPUTF8",)  # a Maildir holds any octets
+# A Maildir holds any octets; but not BINARYMIME: who reads one expects lines.
+_OFFERS: Final = ("SMTPUTF8", "LIMITS")
 
 
 @final

@@ -130,13 +130,13 @@ def test_send_takes_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[SendOptions] = []
     monkeypatch.setattr(_cli, "send", takes(taken))
     start = "send --server mx.example.org:587 --from a@b.example --to c@d.example"
-    assert _cli.run(f"{start} --user joe --password-file p --auth plain --lmtp --bdat".split()) == 0
+    assert _cli.run(f"{start} --user joe --password-file p --auth plain --lmtp --bdat --binary".split()) == 0
     assert _cli.run(start.split()) == 0
     [options, bare] = taken
     assert options.login is not None
     assert (options.login.name, options.login.password_file, options.login.mechanism) == ("joe", Path("p"), "plain")
-    assert (options.lmtp, options.chunked) == (True, True)
-    assert (bare.login, bare.lmtp, bare.chunked) == (None, False, False)
+    assert (options.lmtp, options.chunked, options.binary) == (True, True, True)
+    assert (bare.login, bare.lmtp, bare.chunked, bare.binary) == (None, False, False, False)
 
 
 def test_passwd_has_a_scheme_that_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:

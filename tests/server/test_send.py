@@ -218,6 +218,19 @@ def test_reports_that_nobody_could_ask_for_are_usage(home: Home, arguments: list
     assert done.stderr.count(b"\n") == 1
 
 
+def test_binary_goes_where_it_is_taken_and_nowhere_else(scripted: Scripted, home: Home) -> None:
+    offers = ["220 there", "250-there", "250-CHUNKING", "250 BINARYMIME"]
+    server = scripted([*offers, "250 ok", "250 ok", "250 ok", "221 bye"])
+    arguments = (*TO, "--binary", "--tls", "off")
+    done = home.run(*to(server.port, *arguments, host="127.0.0.1"), stdin=b"a\n")
+    assert (done.stdout, done.returncode) == (b"you@example.com accepted 250 ok\n", Exit.OK)
+    assert server.heard[1:4:2] == [b"MAIL FROM:<me@example.org> BODY=BINARYMIME\r\n", b"BDAT 2 LAST\r\n"]
+    server = scripted([*HELLO, "221 bye"])
+    done = home.run(*to(server.port, *arguments, host="127.0.0.1"), stdin=b"a\n")
+    assert done.stdout.startswith(b"you@example.com refused 554 5.6.3 ")
+    assert done.returncode == Exit.UNAVAILABLE
+
+
 def test_refused_and_to_be_tried_again_is_to_be_tried_again(scripted: Scripted, home: Home) -> None:
     server = scripted([*HELLO, "250 ok", "550 no", "450 later", "250 ok", "221 bye"])
     done = home.run(*to(server.port, *TO, "--to", "me@example.com", "--tls", "off", host="127.0.0.1"), stdin=MESSAGE)

@@ -123,6 +123,14 @@ def test_each_recipient_has_a_line_and_a_second_message_is_a_second_file(serve: 
     assert b"for <you@example.com>" in second
 
 
+def test_it_says_how_many_recipients_it_takes_and_wants_lines(serve: Serve) -> None:
+    with connected(serve("--no-tls"), "plain") as client:
+        client.ehlo()
+        assert client.esmtp_features["limits"] == "RCPTMAX=1000"
+        assert client.has_extn("chunking")
+        assert not client.has_extn("binarymime")
+
+
 def test_the_certificate_is_kept_and_said(serve: Serve, home: Home) -> None:
     first = serve()
     assert first.stop() == 0
