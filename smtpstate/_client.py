@@ -35,6 +35,7 @@ from smtpstate._questions import (
     ends_message,
     hoped,
     line_of,
+    offered_by,
     possible,
     require_offered,
     require_order,
@@ -390,7 +391,8 @@ class ClientConnection:
     def _succeeded(self, question: Question, reply: Reply) -> None:
         match question:
             case Ehlo() | Helo() | Lhlo():
-                self._take_offers(Capabilities.parse(() if isinstance(question, Helo) else reply.lines[1:]))
+                lines = () if isinstance(question, Helo) else reply.lines[1:]
+                self._take_offers(offered_by(lines, self.tables[2], secure=self.tls is not None))
             case Mail():
                 self._accepted = 0
             case Rcpt():

@@ -36,14 +36,15 @@ from smtpstate._syntax import (
     encode_command,
     may_be_international,
 )
-from smtpstate.extensions import tables
+from smtpstate.extensions import BUILT_IN, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from smtpstate._budget import Limits
     from smtpstate._replies import Reply
     from smtpstate._state import Session
+    from smtpstate.extensions import Extension
 
 Question: TypeAlias = Command | Connected | EndOfMessage
 
@@ -214,6 +215,17 @@ def require_order(
         raise LocalProtocolError("RSET cannot tell its reply from those outstanding")
     if command.verb is Verb.BDAT and not may_write:
         raise LocalProtocolError("a chunk cannot wait for its turn: its octets follow at once")
+
+
+def offered_by(lines: Sequence[str], extensions: Mapping[str, Extension], *, secure: bool) -> Capabilities:
+    """What the lines of a hello's reply offer. What is for TLS only counts for nothing in clear, as in RFC 8689.
+
+    `extensions` are those beside the built-in ones.
+    """
+    found = Capabilities.parse(lines)
+    known = {**BUILT_IN, **extensions}
+    void = set() if secure else {name for name, one in known.items() if one.tls_only}
+    return Capabilities({name: said for name, said in found.keywords.items() if name not in void})
 
 
 def challenge_of(reply: Reply) -> bytes | None:

@@ -115,14 +115,16 @@ def hello(*keywords: str, said: bytes = HELLO) -> tuple[bytes, bytes]:
     return said, text.encode()
 
 
-def opened(*keywords: str, script: tuple[tuple[bytes, bytes], ...] = ()) -> Wire:
-    """A client after EHLO, where these keywords are offered."""
-    return Wire([GREETING, hello(*keywords), *script]).open()
+def opened(*keywords: str, script: tuple[tuple[bytes, bytes], ...] = (), tls: TlsInfo | None = None) -> Wire:
+    """A client after EHLO, where these keywords are offered; inside TLS where `tls` says of what kind."""
+    wire = Wire([GREETING, hello(*keywords), *script])
+    wire.client.tls = tls
+    return wire.open()
 
 
-def asked_for_mail(*keywords: str, script: tuple[tuple[bytes, bytes], ...] = ()) -> Wire:
+def asked_for_mail(*keywords: str, script: tuple[tuple[bytes, bytes], ...] = (), tls: TlsInfo | None = None) -> Wire:
     """A client in a transaction with one recipient."""
-    wire = opened(*keywords, script=((MAIL, b"250 ok\r\n"), (RCPT, b"250 ok\r\n"), *script))
+    wire = opened(*keywords, script=((MAIL, b"250 ok\r\n"), (RCPT, b"250 ok\r\n"), *script), tls=tls)
     wire.say(Mail.of("a@example.com"), Rcpt.of("b@example.org"))
     return wire
 
@@ -459,10 +461,10 @@ def test_a_client_sends_no_parameter_in_the_wrong_place(
     place: str, keyword: str, value: str | None, known: bool, source: str
 ) -> None:
     offered = everything().offered(secure=True, auth=True)
-    wire = opened("PIPELINING", *offered)
+    wire = opened("PIPELINING", *offered, tls=TLS)
     if place == "MAIL":
         assert refuses(wire, mail_with(keyword, value)) is (not known), source
-        wire = asked_for_mail("PIPELINING", *offered)
+        wire = asked_for_mail("PIPELINING", *offered, tls=TLS)
         assert refuses(wire, rcpt_with(keyword, value)), source
     else:
         assert refuses(wire, mail_with(keyword, value)), source
@@ -810,9 +812,9 @@ def test_with_smtputf8_addresses_and_orcpt_have_utf_8_and_without_it_they_have_n
 
 
 @rule(4, CLIENT, "RFC 8689 section 4.1")
-@pytest.mark.xfail(strict=True, reason="the client believes an offer that is made in clear")
 def test_a_client_asks_for_requiretls_inside_tls_only() -> None:
     assert refuses(opened("REQUIRETLS"), mail_with("REQUIRETLS", None))
+    assert not refuses(opened("REQUIRETLS", tls=TLS), mail_with("REQUIRETLS", None))
 
 
 @rule(14, SERVER, "XCLIENT_README")

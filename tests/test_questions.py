@@ -38,6 +38,7 @@ from smtpstate._questions import (
     hoped,
     line_limit,
     line_of,
+    offered_by,
     possible,
     require_offered,
     require_order,
@@ -46,6 +47,7 @@ from smtpstate._questions import (
 from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase, Session
 from smtpstate._xclient import Absence
+from smtpstate.extensions import Extension
 
 OK, MORE, FAIL, CLOSE = Outcome.OK, Outcome.MORE, Outcome.FAIL, Outcome.CLOSE
 ME, YOU = Mail.of("me@me.example"), Rcpt.of("you@mx.example")
@@ -314,3 +316,11 @@ def test_what_is_not_offered_is_the_callers_mistake(command: Command, offered: C
 )
 def test_a_challenge_is_strict_base64(reply: Reply, challenge: bytes | None, reason: str):
     assert challenge_of(reply) == challenge, reason
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_what_is_for_tls_only_is_not_offered_in_clear(secure: bool):
+    own = {"OWN": Extension("OWN", tls_only=True), "ANY": Extension("ANY")}
+    offered = offered_by(["REQUIRETLS", "OWN", "ANY 1", "X-NEW", "SIZE 10"], own, secure=secure)
+    assert {"ANY", "X-NEW", "SIZE"} <= offered.keywords.keys()
+    assert ("REQUIRETLS" in offered, "OWN" in offered) == (secure, secure)

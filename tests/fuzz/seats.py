@@ -201,6 +201,7 @@ SERVER_SEATS: Final = (
     ServerSeat("SMTP"),
     ServerSeat("LMTP", replace(_CONFIG, lmtp=True)),
     ServerSeat("trusted peer", replace(_CONFIG, offers=_CONFIG.offers | TRUSTED.keys())),
+    ServerSeat("few", replace(_CONFIG, limits=replace(LIMITS, transactions=2, recipient_domains=2))),
     ServerSeat("nothing offered", ServerConfig("mx.example.org", LIMITS, offers=frozenset())),
     ServerSeat("submission", replace(_CONFIG, requires_tls=True, requires_auth=True)),
     ServerSeat("STARTTLS", tls=True),
