@@ -44,8 +44,8 @@ TLS = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384", verified=True)
 def opened(*script: tuple[bytes, bytes], offers: bytes, tls: TlsInfo | None = None) -> Wire:
     hello = (HELLO, b"250-mx.example\r\n250-" + offers.replace(b"|", b"\r\n250-") + b"\r\n250 HELP\r\n")
     wire = Wire([GREETING, hello, *script])
-    wire.run(open_session(wire.client, TlsMode.OFF))
     wire.client.tls = tls  # as if it had been agreed on before the greeting
+    wire.run(open_session(wire.client, TlsMode.OFF))
     return wire
 
 
