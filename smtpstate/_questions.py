@@ -224,7 +224,7 @@ def offered_by(lines: Sequence[str], extensions: Mapping[str, Extension], *, sec
     """
     found = Capabilities.parse(lines)
     known = {**BUILT_IN, **extensions}
-    void = set() if secure else {name for name, one in known.items() if one.tls_only}
+    void = frozenset[str]() if secure else frozenset(name for name, one in known.items() if one.tls_only)
     return Capabilities({name: said for name, said in found.keywords.items() if name not in void})
 
 
