@@ -7,7 +7,7 @@ from typing import Final, final
 
 from smtpstate._budget import Clock, Limits, TimerTable
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
-from smtpstate._commands import Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Verb
+from smtpstate._commands import Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Verb, XClient
 from smtpstate._dot import DotEncoder
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._events import (
@@ -89,7 +89,7 @@ class ClientConnection:
         self._asked: Final[deque[Question]] = deque([Connected()])  # written, in order; a reply is due for each
         self._queued: Final[deque[Command]] = deque()  # not written: the server has to catch up first
         self._unsent: int = 0  # how many of those asked have not been taken by the driver
-        self._hellos: int = 0  # how many hellos are outstanding: until they are answered, nothing is offered
+        self._hellos: int = 0  # hellos and XCLIENTs outstanding: until they are answered, nothing is offered
         self._mid_reply: bool = False  # lines of a reply were read, its last is missing
         self._early: bool = False  # the reply under way began when nobody had asked for anything
         self._encoder: DotEncoder = DotEncoder()
@@ -237,7 +237,7 @@ class ClientConnection:
                 else:
                     self._queued.append(item)
                 advance(self._assumed, item, hoped(item))
-                if isinstance(item, Ehlo | Helo | Lhlo):
+                if isinstance(item, Ehlo | Helo | Lhlo | XClient):
                     self._hellos += 1
                 elif isinstance(item, Mail):
                     self._asked_utf8 = item.smtputf8
@@ -361,7 +361,7 @@ class ClientConnection:
             self._events.append(ReplyReceived(question, reply))
             return
         self._asked.popleft()
-        if isinstance(question, Ehlo | Helo | Lhlo):
+        if isinstance(question, Ehlo | Helo | Lhlo | XClient):
             self._hellos -= 1
         if self._request is not Timer.BODY:  # a block on its way out keeps the time it has
             self._expect_reply()

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
 from smtpstate._budget import Budgets
+from smtpstate._choice import announced
 from smtpstate._closing import Closing
 from smtpstate._commands import Expn, Mail, Vrfy
 from smtpstate._config import TOO_MANY_ERRORS, ServerConfig, Transaction
@@ -80,6 +81,7 @@ class Conversation:
         self.forwarded: XForward | None = None
         self._connected: Final = peer
         self.mechanisms: tuple[str, ...] = config.mechanisms_in(None)
+        self._tls: TlsInfo | None = None
         self._trace: Final = trace
         self._errors: int = 0
         self.budgets.expect(Timer.HANDSHAKE if handshake else Timer.COMMAND)
@@ -130,6 +132,7 @@ class Conversation:
         self.xclient = client.over(self.xclient)
         self.trusted = self.trusted and client.address is None
         self.forwarded = None
+        self.mechanisms = self._mechanisms_in(self._tls)
         self.session.advance(Verb.XCLIENT, Outcome.OK)
         self.session.authenticated = isinstance(client.login, str)
         self.events.append(client)
@@ -200,10 +203,16 @@ class Conversation:
         """Whether the peer is offered what is for those that are trusted."""
         return self.trusted and keyword in self.config.offers
 
+    def _mechanisms_in(self, tls: TlsInfo | None) -> tuple[str, ...]:
+        """Those that AUTH offers. Whom an XCLIENT names shares neither certificate nor TLS session with the speaker."""
+        mechanisms = self.config.mechanisms_in(tls)
+        return mechanisms if self.xclient is None else announced(mechanisms, bindings=(), identities=())
+
     def secured(self, tls: TlsInfo) -> None:
         """The handshake is done: a hello is due, and may announce more."""
         self.handshake, self.forwarded = False, None
-        self.mechanisms = self.config.mechanisms_in(tls)
+        self._tls = tls
+        self.mechanisms = self._mechanisms_in(tls)
         self.session.advance(Verb.TLS, Outcome.OK)
         self.budgets.expect(Timer.COMMAND)
 

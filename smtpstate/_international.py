@@ -42,7 +42,8 @@ def spelled(mail: Mail, rcpts: Sequence[Rcpt], *, headers: bool, offered: bool) 
         if refusal is not None:
             return mail, [refusal] * len(rcpts)
     elif headers or sender_needs or any(needs_smtputf8(rcpt.recipient.mailbox) for rcpt in rcpts):
-        return replace(mail, parameters=(*mail.parameters, ("SMTPUTF8", None))), list(rcpts)
+        asked = () if mail.smtputf8 else (("SMTPUTF8", None),)
+        return replace(mail, parameters=(*mail.parameters, *asked)), list(rcpts)
     if sender is not None:
         mail = replace(mail, reverse_path=replace(mail.reverse_path, mailbox=ascii_form(sender)))
     return mail, [_in_ascii(rcpt) for rcpt in rcpts]

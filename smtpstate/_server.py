@@ -156,6 +156,11 @@ class ServerConnection:
         return () if self._talk.transaction is None else self._talk.transaction.recipients
 
     @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """What AUTH offers to this client now."""
+        return self._talk.mechanisms
+
+    @property
     def closed(self) -> ConnectionClosed | None:
         """How it ended, once it has."""
         return self._talk.closing.closed

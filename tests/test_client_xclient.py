@@ -23,6 +23,7 @@ from smtpstate import (
     ServerConnection,
     ServerEvent,
     StartTls,
+    Vrfy,
 )
 from smtpstate._capabilities import NO_CAPABILITIES
 from smtpstate._config import OFFERS
@@ -159,3 +160,15 @@ def test_both_know_where_they_are_when_the_new_client_was_judged(code: int):
     pair.drive()
     assert pair.client.phase is pair.server.phase is (Phase.GREETED if code == 220 else Phase.CLOSED)
     assert pair.client.broken is (None if code == 220 else CloseReason.GOING_AWAY)
+
+
+def test_what_was_offered_may_be_gone_when_xclient_is_answered():
+    """So nothing that needs an offer waits behind it: it would have to be said to somebody who does not know it."""
+    wire = Wire(
+        [GREETING, (HELLO, OFFER[1].replace(b"250-PIPELINING", b"250-SMTPUTF8")), (LINE, b"220 mx.example\r\n")]
+    )
+    wire.open()
+    wire.client.send(NAMED)
+    for late in (Vrfy("\xe9"), Vrfy("x", smtputf8=True), XForward(name="x")):
+        with pytest.raises(LocalProtocolError):
+            wire.client.send(late)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from smtpstate._address import ReversePath
@@ -346,3 +348,13 @@ def test_what_was_forwarded_goes_with_the_transaction() -> None:
     conversation.forwarded = XForward(helo="a")
     conversation.speak_for(XClient(helo="b"))
     assert conversation.forwarded is None, "it was another client's"
+
+
+def test_who_speaks_for_others_does_not_lend_them_its_certificate() -> None:
+    conversation = trusting(config=replace(OFFERS, mechanisms=("EXTERNAL", "PLAIN"), auth_in_clear=True))
+    assert "EXTERNAL" not in conversation.mechanisms
+    conversation.secured(TlsInfo("TLSv1.3", "x", identities=("joe",)))
+    assert "EXTERNAL" in conversation.mechanisms
+    conversation.session.phase = Phase.GREETED
+    conversation.speak_for(XClient(helo="b"))
+    assert "EXTERNAL" not in conversation.mechanisms

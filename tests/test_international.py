@@ -61,6 +61,11 @@ def test_a_domain_without_a_labels_is_the_callers_mistake() -> None:
         spelled(Mail.of(""), [Rcpt(ForwardPath(bad))], headers=False, offered=False)
 
 
+def test_it_is_asked_for_once() -> None:
+    asking = Mail.of("\u00e9@x.example", parameters=(("SMTPUTF8", None),))
+    assert spelled(asking, [], headers=True, offered=True) == (asking, [])
+
+
 @pytest.mark.parametrize("reply", [HEADERS_NEED_UTF8, SENDER_NEEDS_UTF8, RECIPIENT_NEEDS_UTF8])
 def test_what_is_said_is_a_reply_that_could_be_sent(reply: Reply) -> None:
     assert reply.encode(enhanced=True).startswith(b"55")

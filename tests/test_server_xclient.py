@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from smtpstate import (
@@ -20,6 +22,7 @@ from smtpstate import (
     Violation,
 )
 from smtpstate._config import OFFERS
+from smtpstate._keys import ChannelBinding
 from smtpstate.extensions import Absence, XClient, XForward
 from tests.helpers import Seat, accept_all, codes, silent
 
@@ -248,3 +251,27 @@ def test_nothing_is_known_of_an_absent_address() -> None:
     seat.say(b"XCLIENT ADDR=[UNAVAILABLE]\r\n")
     assert seat.connection.peer is None
     assert seat.events[-2:] == [XClient(address=Absence.UNAVAILABLE), Connected()]
+
+
+TLS = TlsInfo(
+    "TLSv1.2", "x", bindings=(ChannelBinding("tls-unique", b"x"),), identities=("proxy.example",), verified=True
+)
+MANY = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "EXTERNAL", "PLAIN")
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_whom_xclient_names_has_neither_certificate_nor_tls_session_of_who_names_him(early: bool) -> None:
+    """Else anybody behind a front end could log in as the front end."""
+    seat = seated(config=replace(CONFIG, mechanisms=MANY))
+    if early:
+        assert seat.say(EHLO + NAMED).endswith(b"220 mx.example.org ESMTP\r\n")
+    seat.say(EHLO + b"STARTTLS\r\n")
+    seat.connection.tls_established(TLS)
+    if not early:
+        assert b"EXTERNAL" in seat.say(EHLO)
+        assert seat.connection.mechanisms == MANY
+        assert seat.say(NAMED) == b"220 mx.example.org ESMTP\r\n"
+    assert b"AUTH SCRAM-SHA-256 PLAIN\r\n" in seat.say(EHLO)
+    assert seat.connection.mechanisms == ("SCRAM-SHA-256", "PLAIN")
+    assert codes(seat.say(b"AUTH EXTERNAL =\r\n")) != [235]
+    assert not seat.of_type(Auth)

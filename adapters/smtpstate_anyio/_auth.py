@@ -151,7 +151,7 @@ class Exchange:
             data, self._username, tls = event.initial_response, "", session.tls
             self._mechanism = server_mechanism(
                 event.mechanism,
-                offered=session.connection.config.mechanisms_in(tls),
+                offered=session.connection.mechanisms,
                 nonce=secrets.token_urlsafe(_NONCE),
                 secret=self._authenticator.secret,
                 bindings=() if tls is None else tls.bindings,

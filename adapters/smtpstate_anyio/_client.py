@@ -376,7 +376,7 @@ class _Pieces(AsyncIterator[bytes]):
                 break
             self._held.append(piece)
             headers.add(piece)
-        return headers.eight_bit
+        return headers.utf8
 
     async def __anext__(self) -> bytes:
         return self._held.popleft() if self._held else await self._read()

@@ -69,8 +69,8 @@ class Listener:
     `tls` is how TLS begins there; None means STARTTLS when the server has a TLS context, plain otherwise.
     `accept_any` replaces the argument of `serve_messages` for what arrives here. With `proxy`, the peer of a session is
     the client that the PROXY header names, or nobody where it names none; without, such a header is no command.
-    `service` "submission" takes mail from
-    users only, inside TLS (RFC 6409 section 4.3); "lmtp" speaks LMTP, on any port but 25 (RFC 2033 section 5).
+    `service` "submission" takes mail from users only, inside TLS (RFC 6409 section 4.3); "lmtp" speaks LMTP, on any
+    port but 25 (RFC 2033 section 5).
     Whoever connects from the networks in `xclient_from` may say by XCLIENT for whom it speaks, until it has said an
     address; from those in `xforward_from`, by XFORWARD, where a message comes from. With `proxy` nobody may: whom a
     header names has not connected to us.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import getincrementaldecoder
 from collections.abc import AsyncIterable, Iterable
 from copy import copy
 from email.generator import BytesGenerator
@@ -43,31 +44,37 @@ _HEADERS_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 
 @final
 class HeaderScan:
-    """Whether the header section of a message has octets above 127. RFC 5322 section 2.1: it ends with an empty line.
+    """Whether the header section of a message has UTF-8 beyond ASCII. RFC 5322 section 2.1: it ends with an empty line.
 
-    Those of its parts are not looked at. `over` says that the answer is known, or that `HEADERS` octets have none.
+    Octets that are not UTF-8 are what SMTPUTF8 has no word for (RFC 6532 section 3), so they do not ask for it. Headers
+    of parts are not looked at. `over` says that the answer is known, or that `HEADERS` octets have none.
     """
 
     def __init__(self) -> None:
-        self.eight_bit: bool = False
+        self.utf8: bool = False
+        self._decoder: Final = getincrementaldecoder("utf-8")()
         self._ended: bool = False
         self._seen: int = 0
         self._last: bytes = b"\n"  # a message may begin with the empty line
 
     @property
     def over(self) -> bool:
-        return self._ended or self.eight_bit or self._seen >= HEADERS
+        return self._ended or self.utf8 or self._seen >= HEADERS
 
     def add(self, block: bytes) -> None:
         """The next octets of the message."""
-        if self._ended or self.eight_bit:
+        if self._ended or self.utf8:
             return
         text = self._last + block
         match = _HEADERS_END.search(text)
         self._ended = match is not None
         self._seen += len(block)
+        headers = text[len(self._last) : None if match is None else match.end()]
         self._last = text[-3:]
-        self.eight_bit = not text[: None if match is None else match.end()].isascii()
+        try:
+            self.utf8 = not self._decoder.decode(headers, self._ended).isascii()
+        except UnicodeDecodeError:
+            self._ended = True
 
 
 @final
@@ -85,7 +92,7 @@ class Scan:
             self.size += len(block) + (0 if binary else block.count(b"\n") - block.count(b"\r\n"))
             self.eight_bit = self.eight_bit or not block.isascii()
             headers.add(block)
-        self.utf8: bool = headers.eight_bit
+        self.utf8: bool = headers.utf8
 
 
 def blocks(file: BinaryFile) -> Iterator[bytes]:

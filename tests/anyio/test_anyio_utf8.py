@@ -46,7 +46,17 @@ def test_only_the_header_section_counts(message: str, expected: bool, reason: st
     scan = HeaderScan()
     for start in range(0, len(octets), cut):
         scan.add(octets[start : start + cut])
-    assert scan.eight_bit is expected, reason
+    assert scan.utf8 is expected, reason
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 99])
+@pytest.mark.parametrize("octets", [b"Subject: caf\xe9\r\n\r\nx", b"Subject: caf\xe9", b"A: x\xc3\r\n\r\nx"])
+def test_octets_that_are_no_utf_8_do_not_ask_for_it(octets: bytes, cut: int) -> None:
+    """RFC 6532 section 3.1."""
+    scan = HeaderScan()
+    for start in range(0, len(octets), cut):
+        scan.add(octets[start : start + cut])
+    assert not scan.utf8
 
 
 def test_headers_without_an_end_are_given_up() -> None:
