@@ -88,14 +88,17 @@ def test_every_command_keeps_its_line_and_shows_it_to_nobody(kind: type[Command]
         assert (named["raw"].compare, named["raw"].repr) == (False, False)
 
 
-def test_verbs_count_from_nothing_without_a_gap() -> None:
-    assert list(Verb) == list(range(len(Verb)))
-
-
 def test_mail_says_whether_it_asks_for_smtputf8() -> None:
     asking = Mail(ReversePath(None), (("SIZE", "1"), ("SMTPUTF8", None)))
     assert asking.smtputf8
     assert not Mail.of("me@b.example", size=1).smtputf8
+
+
+@pytest.mark.parametrize(
+    ("body", "binary"), [(None, False), (BodyType.EIGHTBITMIME, False), (BodyType.BINARYMIME, True)]
+)
+def test_mail_says_whether_its_message_is_binary(body: BodyType | None, binary: bool) -> None:
+    assert Mail.of("", body=body).binary is binary
 
 
 @pytest.mark.parametrize("address", ["\xe9@b.example", "a@b\xfccher.example", '"\xe9 b"@b.example'])
