@@ -219,9 +219,9 @@ ROWS = (
     Row(nodemailer, TLS, "verifying"),
     Row(nodemailer, LMTP, "a reply for each recipient", "LMTP"),
     Row(nodemailer, LMTPS, "verifying", "LMTPS"),
-    Row(go, PLAIN, "net/smtp, a part of Go"),
-    Row(go, STARTTLS, "crypto/tls, verifying"),
-    Row(go, TLS, "crypto/tls, verifying"),
+    Row(go, PLAIN, "net/smtp, a part of Go; asks for SMTPUTF8 wherever it is offered", "UTF8SMTP"),
+    Row(go, STARTTLS, "crypto/tls, verifying", "UTF8SMTPS"),
+    Row(go, TLS, "crypto/tls, verifying", "UTF8SMTPS"),
     Row(go_smtp, STARTTLS, "what programs in Go send with"),
     Row(go_smtp, TLS, "verifying"),
     Row(go_smtp, LMTP, "NewClientLMTP", "LMTP"),
@@ -237,7 +237,7 @@ ROWS = (
     Row(ruby, PLAIN, "net/smtp"),
     Row(ruby, STARTTLS, "verifying"),
     Row(ruby, TLS, "verifying"),
-    Row(smtpproto, STARTTLS, "sans-IO, like us"),
+    Row(smtpproto, STARTTLS, "sans-IO, like us; asks for SMTPUTF8 wherever it is offered", "UTF8SMTPS"),
 )
 
 
