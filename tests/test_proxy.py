@@ -9,15 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpstate import CloseReason, ConnectionClosed, Flow, Peer
-from smtpstate._proxy import (
-    MAX_OCTETS,
+from smtpstate._proxy import MAX_OCTETS, crc32c
+from smtpstate.proxy import (
     ProxyFault,
     ProxyHeader,
     ProxyReader,
     ProxyVersion,
     Tlv,
     TlvType,
-    crc32c,
     parse_networks,
     trusted,
 )

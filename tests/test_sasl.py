@@ -10,21 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpstate._errors import LocalProtocolError
-from smtpstate._sasl import (
-    SASLNAME,
-    Credentials,
-    Failure,
-    PasswordGiven,
-    Respond,
-    SaslFault,
-    Stage,
-    TokenGiven,
-    certificate_names,
-    read_name,
-    read_saslname,
-    require_turn,
-    write_saslname,
-)
+from smtpstate._sasl import SASLNAME, Stage, certificate_names, read_saslname, require_turn, write_saslname
+from smtpstate.sasl import Credentials, Failure, PasswordGiven, Respond, SaslFault, TokenGiven, read_name
 
 
 @pytest.mark.parametrize("fault", SaslFault)
