@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
-from smtpstate._delivery import Delivery, RecipientResult, Result, check_message
+from smtpstate._delivery import check_message
 from smtpstate._envelope import recipients_of
 from smtpstate._errors import LocalProtocolError
+from smtpstate._outcomes import Delivery, RecipientResult, Result
 from smtpstate._quota import plan
 from smtpstate._replies import Reply
 from smtpstate.extensions import server_limits

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from smtpstate._batches import Batches
-from smtpstate._delivery import NO_BINARY, Delivery, Envelope, Result, TlsMode, open_session, send_message
+from smtpstate._delivery import NO_BINARY, Envelope, TlsMode, open_session, send_message
 from smtpstate._envelope import Recipient
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import CloseReason
+from smtpstate._outcomes import Delivery, Result
 from tests.scripted_server import HELLO, Wire
 
 if TYPE_CHECKING:

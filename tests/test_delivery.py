@@ -5,19 +5,10 @@ from collections.abc import Sequence
 import pytest
 
 from smtpstate._commands import Noop
-from smtpstate._delivery import (
-    NO_EIGHT_BIT,
-    Delivery,
-    Envelope,
-    Result,
-    TlsMode,
-    Wants,
-    open_session,
-    quit_session,
-    send_message,
-)
+from smtpstate._delivery import NO_EIGHT_BIT, Envelope, TlsMode, Wants, open_session, quit_session, send_message
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import CloseReason, ConnectionClosed, Timer, Violation
+from smtpstate._outcomes import Delivery, Result
 from smtpstate._replies import Reply
 from smtpstate._state import Phase
 from tests.scripted_server import CUTS, HELLO, Wire

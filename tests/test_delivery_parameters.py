@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smtpstate._delivery import Delivery, Envelope, Result, TlsMode, open_session, send_message
+from smtpstate._delivery import Envelope, TlsMode, open_session, send_message
 from smtpstate._envelope import Recipient, lacking
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import TlsInfo
+from smtpstate._outcomes import Delivery, Result
 from smtpstate.extensions import DateTime as Time
 from smtpstate.extensions import (
     DeliverBy,
