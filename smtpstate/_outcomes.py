@@ -17,8 +17,8 @@ class Result(StrEnum):
     """What became of a recipient."""
 
     ACCEPTED = "accepted"
-    RETRY = "retry"  # 4yz, or the connection went before the final dot: try again later
-    REFUSED = "refused"  # 5yz: do not try again
+    RETRY = "retry"  # 4yz, 552 for one recipient too many, or no connection before the final dot: try again later
+    REFUSED = "refused"  # any other 5yz: do not try again
     UNKNOWN = "unknown"  # the connection went after the final dot and before its answer
 
 
@@ -85,14 +85,18 @@ class Answers:
         finals = iter(self.finals)
         rcpts = iter(self.rcpts)
         results: list[RecipientResult] = []
+        room = False  # whether a recipient before this one was accepted
         for index, address in enumerate(self._addresses):
             reply = self.refused.get(index, self.mail)
+            excess = False
             if index not in self.refused and (reply is None or is_yes(reply)):
                 reply = next(rcpts, None)
+                excess = room and reply is not None and _is_one_too_many(reply)
+                room = room or is_yes(reply)
             if reply is None or is_yes(reply):
                 reply = self.verdict or self._final(finals, accepted=reply is not None, each=each)
             if reply is not None:
-                results.append(RecipientResult(address, _result(reply), reply))
+                results.append(RecipientResult(address, Result.RETRY if excess else _result(reply), reply))
             else:
                 told = None if closed is None or undecided is Result.UNKNOWN else closed.reply
                 results.append(RecipientResult(address, undecided, told))
@@ -103,6 +107,21 @@ class Answers:
         if not accepted or not self.finals:
             return None
         return next(finals, None) if each else self.finals[0]
+
+
+# What an enhanced code says of one recipient too many (RFC 3463 section 3.6), if it says anything.
+_TOO_MANY: Final = frozenset({(5, 3), (0, 0)})
+
+
+def _is_one_too_many(reply: Reply) -> bool:
+    """Whether this answer to RCPT, after another was accepted, means that there are too many recipients.
+
+    The code for that is 452, but RFC 821 had 552, which is to be taken as 452 (RFC 5321 section 4.5.3.1.10). Since 552
+    is also the code for a mailbox that is full and for a message that is too large, an enhanced code that says so
+    counts more.
+    """
+    enhanced = reply.enhanced
+    return reply.code == 552 and (enhanced is None or (enhanced.subject, enhanced.detail) in _TOO_MANY)
 
 
 def _result(reply: Reply) -> Result:

@@ -69,6 +69,43 @@ def test_the_first_refusal_of_a_recipient_stands_and_the_end_decides_for_the_oth
     assert outcomes(heard.delivery(RETRY, None, each=False)) == expected, reason
 
 
+FULL = Reply(552)
+
+
+@pytest.mark.parametrize(
+    ("rcpts", "reply", "expected", "reason"),
+    [
+        ((YES, FULL, FULL), FULL, RETRY, "RFC 821's code for too many recipients"),
+        ((YES, NO, Reply(552, enhanced="5.5.3")), Reply(552, enhanced="5.5.3"), RETRY, "RFC 3463 section 3.6"),
+        ((YES, NO, Reply(552, enhanced="5.0.0")), Reply(552, enhanced="5.0.0"), RETRY, "a code that says nothing"),
+        ((YES, NO, Reply(552, enhanced="5.2.2")), Reply(552, enhanced="5.2.2"), REFUSED, "the mailbox is full"),
+        ((YES, NO, Reply(552, enhanced="5.3.4")), Reply(552, enhanced="5.3.4"), REFUSED, "the message is too large"),
+        ((NO, LATER, FULL), FULL, REFUSED, "there was room for nobody, so it is not about their number"),
+        ((YES, NO, Reply(554)), Reply(554), REFUSED, "no other code means it"),
+    ],
+)
+def test_552_to_one_recipient_too_many_is_for_now(
+    rcpts: tuple[Reply, ...], reply: Reply, expected: Result, reason: str
+) -> None:
+    """RFC 5321 section 4.5.3.1.10."""
+    delivery = answers(rcpts=rcpts, finals=(YES,)).delivery(RETRY, None, each=False)
+    assert outcomes(delivery)[-1] == (expected, reply), reason
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        answers(mail=FULL, rcpts=()),
+        answers(finals=(FULL,)),
+        answers(verdict=FULL),
+        answers(rcpts=(YES, YES), refused={2: FULL}, finals=(FULL,)),
+    ],
+)
+def test_552_to_anything_else_is_for_good(heard: Answers) -> None:
+    """To MAIL, to DATA, in mid-body and at the end it is about the message; and what we say ourselves we mean."""
+    assert outcomes(heard.delivery(RETRY, None, each=False)) == [(REFUSED, FULL)] * 3
+
+
 @pytest.mark.parametrize(
     ("finals", "expected", "reason"),
     [
