@@ -233,9 +233,17 @@ def send_message(client: ClientConnection, envelope: Envelope) -> Procedure[Deli
 
 def check_message(client: ClientConnection, envelope: Envelope) -> None:
     """Raises LocalProtocolError where `send_message` would; nothing is sent."""
+    _Message(client, envelope).commands()
+
+
+def refusals(client: ClientConnection, envelope: Envelope) -> dict[int, Reply]:
+    """Those whom `send_message` would ask nobody about, since the server lacks what they need; by their place, and why.
+
+    Raises LocalProtocolError when there is no recipient, or something cannot be spelled, whatever the limits are.
+    """
     message = _Message(client, envelope)
-    if message.lacks() is None:
-        message.commands()
+    message.fitting()
+    return message.answers.refused
 
 
 @final
@@ -249,11 +257,8 @@ class _Message:
 
     def run(self) -> Procedure[Delivery]:
         client, answers = self.client, self.answers
-        if (lacks := self.lacks()) is not None:
-            answers.refused = dict.fromkeys(range(len(self.recipients)), lacks)
-            return self.judged(Result.REFUSED)
         commands = self.commands()
-        if len(answers.refused) == len(self.recipients):
+        if not commands:
             return self.judged(Result.REFUSED)
         pipelining = client.capabilities.pipelining
         if pipelining:
@@ -295,9 +300,9 @@ class _Message:
             return None if offered.binary_mime else NO_BINARY
         return NO_EIGHT_BIT if envelope.eight_bit and not envelope.utf8 and not offered.eight_bit_mime else None
 
-    def commands(self) -> list[Mail | Rcpt | Data]:
-        """The whole transaction up to its body. Raises LocalProtocolError before anything is sent."""
-        client, envelope = self.client, self.envelope
+    def fitting(self) -> tuple[Mail, list[Rcpt]]:
+        """What can be said to this server; those of whom nothing can are refused. Raises LocalProtocolError."""
+        client, envelope, answers = self.client, self.envelope, self.answers
         if not self.recipients:
             raise LocalProtocolError("a message needs a recipient")
         mail_table, rcpt_table, extensions = client.tables
@@ -307,21 +312,30 @@ class _Message:
         body = BodyType.EIGHTBITMIME if needs_eight_bit and client.capabilities.eight_bit_mime else None
         body = BodyType.BINARYMIME if envelope.binary else body
         mail = Mail.of(envelope.sender, size=size, body=body, parameters=envelope.parameters)
+        if (lacks := self.lacks()) is not None:
+            answers.refused = dict.fromkeys(range(len(self.recipients)), lacks)
+            return mail, []
         mail, refusal = fitted(mail, mail_table, offered)
         rcpts: dict[int, Rcpt] = {}
         for index, recipient in enumerate(self.recipients):
             rcpt = Rcpt.of(recipient.address, parameters=recipient.parameters)
             rcpts[index], refused = fitted(rcpt, rcpt_table, offered)
             if (lacks := refusal or refused) is not None:
-                self.answers.refused[index] = lacks
+                answers.refused[index] = lacks
                 del rcpts[index]
         # RFC 6531 section 3.1: SMTPUTF8 is nothing without 8BITMIME.
         smtputf8 = client.capabilities.smtputf8 and client.capabilities.eight_bit_mime
         mail, tried = spelled(mail, list(rcpts.values()), headers=envelope.utf8, offered=smtputf8)
-        self.answers.refused |= {index: to for index, to in zip(rcpts, tried, strict=True) if isinstance(to, Reply)}
-        if len(self.answers.refused) == len(self.recipients):
+        answers.refused |= {index: to for index, to in zip(rcpts, tried, strict=True) if isinstance(to, Reply)}
+        return mail, [to for to in tried if isinstance(to, Rcpt)]
+
+    def commands(self) -> list[Mail | Rcpt | Data]:
+        """The whole transaction up to its body; nothing where all are refused. Raises LocalProtocolError."""
+        client = self.client
+        mail, rcpts = self.fitting()
+        if not rcpts:
             return []
-        commands: list[Mail | Rcpt | Data] = [mail, *(to for to in tried if isinstance(to, Rcpt))]
+        commands: list[Mail | Rcpt | Data] = [mail, *rcpts]
         if not self.chunked:
             commands.append(Data())
         for command in commands:
