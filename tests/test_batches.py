@@ -14,7 +14,7 @@ from smtpstate._errors import LocalProtocolError
 from smtpstate._events import CloseReason
 from smtpstate._international import HEADERS_NEED_UTF8, RECIPIENT_NEEDS_UTF8, SENDER_NEEDS_UTF8
 from smtpstate._outcomes import Delivery, Result
-from tests.scripted_server import HELLO, Wire
+from tests.scripted_server import HELLO, LMTP_HELLO, Wire
 
 if TYPE_CHECKING:
     from smtpstate._params import Parameters
@@ -25,10 +25,16 @@ ACCEPTED, RETRY, REFUSED = Result.ACCEPTED, Result.RETRY, Result.REFUSED
 YES = b"250 ok"
 
 
-def opened(limits: bytes, *script: tuple[bytes, bytes], eof: bool = False, offers: tuple[bytes, ...] = ()) -> Wire:
+def opened(
+    limits: bytes,
+    *script: tuple[bytes, bytes],
+    eof: bool = False,
+    offers: tuple[bytes, ...] = (),
+    lmtp: bool = False,
+) -> Wire:
     keywords = b"".join(b"250-%b\r\n" % keyword for keyword in (b"PIPELINING", *offers))
-    hello = (HELLO, b"250-mx.example\r\n" + keywords + b"250 " + (limits or b"HELP") + b"\r\n")
-    wire = Wire([(b"", b"220 mx.example\r\n"), hello, *script], eof=eof)
+    hello = (LMTP_HELLO if lmtp else HELLO, b"250-mx.example\r\n" + keywords + b"250 " + (limits or b"HELP") + b"\r\n")
+    wire = Wire([(b"", b"220 mx.example\r\n"), hello, *script], eof=eof, lmtp=lmtp)
     wire.run(open_session(wire.client, TlsMode.OFF))
     return wire
 
@@ -126,6 +132,39 @@ def test_a_mistake_sends_nothing(recipients: tuple[str, ...], limits: bytes) -> 
         send(wire, *recipients)
     wire.client.data_to_send()
     assert wire.written == written
+
+
+def test_in_lmtp_each_recipient_of_each_transaction_has_an_answer_of_its_own() -> None:
+    """RFC 2033 section 4.2: the replies to one end are for those that were accepted in its own transaction."""
+    wire = opened(
+        b"LIMITS RCPTMAX=2",
+        group(A, B),
+        (b"Hi\r\n.\r\n", b"250 a\r\n452 b is full\r\n"),
+        group(C, Y, replies=(YES, b"550 not c", YES, b"354 go")),
+        (b"Hi\r\n.\r\n", b"250 y\r\n"),
+        group(A, A),
+        (b"Hi\r\n.\r\n", b"550 once\r\n250 twice\r\n"),
+        lmtp=True,
+    )
+    assert outcomes(send(wire, A, B, C, Y, A, A)) == [
+        (A, ACCEPTED, "250 a"),
+        (B, RETRY, "452 b is full"),
+        (C, REFUSED, "550 not c"),
+        (Y, ACCEPTED, "250 y"),
+        (A, REFUSED, "550 once"),
+        (A, ACCEPTED, "250 twice"),
+    ]
+    assert (wire.script, wire.client.in_sync) == ([], True)
+
+
+def test_in_lmtp_a_session_that_ends_between_two_answers_leaves_one_unknown_and_the_next_batch_to_be_tried() -> None:
+    group_of_two = group(A, B), (b"Hi\r\n.\r\n", b"250 a\r\n")
+    wire = opened(b"LIMITS RCPTMAX=2", *group_of_two, eof=True, lmtp=True)
+    assert outcomes(send(wire, A, B, C)) == [
+        (A, ACCEPTED, "250 a"),
+        (B, Result.UNKNOWN, "None"),
+        (C, RETRY, "None"),
+    ]
 
 
 def test_one_transaction_alone_does_not_pass_the_limits() -> None:
