@@ -507,7 +507,7 @@ class Model:
         """RFC 9422 section 4: whoever counts what was sent never sees more room than whoever counts what was taken."""
         limits = server_limits(self.client.capabilities)
         sent, taken = self.client.tally, self.server._hearing._tally
-        for command in (*ITEMS[Verb.MAIL][:1], *ITEMS[Verb.RCPT]):
+        for command in ITEMS[Verb.RCPT if self.server._talk.session.has_transaction else Verb.MAIL]:
             spent = sent.excess(command, limits) is not None
             assert spent or not self.tallied or taken.excess(command, limits) is None
             self.seen["LIMITS are spent"] += spent
