@@ -43,7 +43,7 @@ LAYERS = (
     {"_syntax", "extensions", "_scram", "_mechanisms", "_international", "_quota"},
     {"_state", "_events", "_choice"},
     {"_budget", "_intake", "_outcomes"},
-    {"_config", "_closing", "_proxy", "_questions"},
+    {"_config", "_closing", "_conduct", "_proxy", "_questions"},
     {"_admission", "_conversation", "_envelope"},
     {"_reception"},
     {"_hearing"},
