@@ -90,7 +90,7 @@ class Violation(Enum):
     PARAMETER_SYNTAX = "RFC 5321 section 4.1.2, esmtp-param"
     PARAMETER_VALUE = "RFC 5321 section 4.1.1.11"
     PARAMETER_UNKNOWN = "RFC 5321 section 4.1.1.11, not offered"
-    NON_ASCII = "RFC 6531 section 3.5, UTF-8 in a transaction that did not ask for SMTPUTF8"
+    NON_ASCII = "RFC 6531 section 3.5, UTF-8 in a transaction that did not ask for SMTPUTF8, offered or not"
     LINE_TOO_LONG = "RFC 5321 section 4.5.3.1.4"
     TOO_MANY_RECIPIENTS = "RFC 5321 section 4.5.3.1.10"
     TOO_MANY_DOMAINS = "RFC 9422 section 4, RCPTDOMAINMAX"

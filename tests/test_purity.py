@@ -42,7 +42,7 @@ LAYERS = (
     {"_commands", "_sasl"},
     {"_syntax", "extensions", "_scram", "_mechanisms", "_international", "_quota"},
     {"_state", "_events", "_choice"},
-    {"_budget", "_intake"},
+    {"_budget", "_intake", "_outcomes"},
     {"_config", "_closing", "_conduct", "_proxy", "_questions"},
     {"_admission", "_conversation", "_envelope"},
     {"_reception"},
