@@ -161,10 +161,12 @@ async def test_a_server_that_drips_its_greeting_is_left() -> None:
 async def test_a_server_that_drips_is_left(replies: int, reads: bool, outcome: Result, reason: str) -> None:
     answers = (b"220 mx\r\n", b"250 mx\r\n", b"250 OK\r\n", b"250 OK\r\n", b"354 go\r\n")
     message = b"\r\n" + b"x\r\n" * (10 if reads else 10_000_000)
-    async with dripping(*answers[:replies], then=b"2", reads=reads) as port:
-        async with connect(f"127.0.0.1:{port}", tls="off", limits=FAST) as client:
-            start = current_time()
-            delivery = await client.send(message, sender="", recipients=["a@b.example"])
-            waited = current_time() - start
+    async with (
+        dripping(*answers[:replies], then=b"2", reads=reads) as port,
+        connect(f"127.0.0.1:{port}", tls="off", limits=FAST) as client,
+    ):
+        start = current_time()
+        delivery = await client.send(message, sender="", recipients=["a@b.example"])
+        waited = current_time() - start
     assert [result.outcome for result in delivery] == [outcome], reason
     assert T - 0.1 <= waited <= T + LATE

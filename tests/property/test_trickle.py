@@ -1,4 +1,4 @@
-"""For every schedule of arrivals: nobody stays longer than the formula of docs/trickle.md allows, nor is cut too early."""
+"""For every schedule of arrivals: nobody stays longer than the formula of docs/trickle.md allows, nor is cut early."""
 
 from __future__ import annotations
 
