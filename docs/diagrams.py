@@ -18,9 +18,12 @@ from smtpstate._commands import Verb  # noqa: E402
 from smtpstate._state import TRANSITIONS, Outcome, Phase  # noqa: E402
 from tests.deviations import DEVIANTS  # noqa: E402
 from tests.near_terminators import NEAR_TERMINATORS  # noqa: E402
+from tests.reply_deviations import OFFER_DEVIANTS, REPLY_DEVIANTS  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from smtpstate._policy import Deviation, Treatment
 
 SAID: Final = {Outcome.OK: "2yz", Outcome.MORE: "3yz", Outcome.FAIL: "4yz 5yz"}
 NAMED: Final = {
@@ -30,6 +33,9 @@ NAMED: Final = {
     Verb.RESPONSE: "AUTH answer",
     Verb.CHUNK: "end of chunk",
 }
+DEVIATIONS_HEAD: Final = (
+    "| deviation | for instance | breaks | `mx` | `strict` | who sends it |\n| --- | --- | --- | --- | --- | --- |\n"
+)
 OCTETS: Final = {0: "NUL", 9: "HT", 10: "LF", 13: "CR", 32: "SP"}
 
 
@@ -58,16 +64,29 @@ def near_terminators() -> str:
 
 def deviations() -> str:
     """The table: each deviation with a line that has it, where it is forbidden, what is done, and who sends it."""
-    lines = [
-        "| deviation | for instance | breaks | `mx` | `strict` | who sends it |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in DEVIANTS:
-        wire = row.wire.removesuffix(b"\r\n").decode("ascii")
-        shown = re.sub(r"\s$", lambda end: f"<{OCTETS[ord(end[0])]}>", re.sub(r"x{9,}", "x...x", wire))
-        treatments = f"{row.mx.name.lower()} | {row.strict.name.lower()}"
-        lines.append(f"| {row.deviation.name} | `{shown}` | {row.deviation.value} | {treatments} | {row.senders} |")
-    return "\n".join(lines) + "\n"
+    return DEVIATIONS_HEAD + "".join(
+        deviation_row(row.wire, row.deviation, row.mx, row.strict, row.senders) for row in DEVIANTS
+    )
+
+
+def reply_deviations() -> str:
+    """The same of replies, and of the lines of an EHLO reply."""
+    replies = (deviation_row(row.wire, row.deviation, row.mx, row.strict, row.senders) for row in REPLY_DEVIANTS)
+    offers = (
+        deviation_row(
+            "\r\n".join(f"250-{line}" for line in row.lines).encode(), row.deviation, row.mx, row.strict, row.senders
+        )
+        for row in OFFER_DEVIANTS
+    )
+    return DEVIATIONS_HEAD + "".join((*replies, *offers))
+
+
+def deviation_row(wire: bytes, deviation: Deviation, mx: Treatment, strict: Treatment, senders: str) -> str:
+    """One row of these tables. A line ending is spelled where it is the point, or another line follows."""
+    octets = re.sub(rb"x{9,}", b"x...x", wire.removesuffix(b"\r\n")).decode("latin-1")
+    shown = re.sub(r"[^ -~]|\s$", lambda odd: f"<{OCTETS.get(ord(odd[0])) or format(ord(odd[0]), '02X')}>", octets)
+    treatments = f"{mx.name.lower()} | {strict.name.lower()}"
+    return f"| {deviation.name} | `{shown}` | {deviation.value} | {treatments} | {senders} |\n"
 
 
 def spelled(octets: bytes) -> str:
@@ -78,11 +97,11 @@ def spelled(octets: bytes) -> str:
 
 
 # page -> what stands on it between two markers, by the markers' name
-PAGES: Final[dict[Path, tuple[str, Callable[[], str]]]] = {
-    ROOT / "README.md": ("states", mermaid),
-    ROOT / "docs" / "states.md": ("states", mermaid),
-    ROOT / "docs" / "near-terminators.md": ("near-terminators", near_terminators),
-    ROOT / "docs" / "deviations.md": ("deviations", deviations),
+PAGES: Final[dict[Path, dict[str, Callable[[], str]]]] = {
+    ROOT / "README.md": {"states": mermaid},
+    ROOT / "docs" / "states.md": {"states": mermaid},
+    ROOT / "docs" / "near-terminators.md": {"near-terminators": near_terminators},
+    ROOT / "docs" / "deviations.md": {"deviations": deviations, "reply-deviations": reply_deviations},
 }
 
 
@@ -95,9 +114,10 @@ def written(text: str, name: str, content: str) -> str:
 
 def main() -> int:
     check, stale = "--check" in sys.argv[1:], False
-    for path, (name, make) in PAGES.items():
-        text = path.read_text("utf-8")
-        fresh = written(text, name, make())
+    for path, tables in PAGES.items():
+        fresh = text = path.read_text("utf-8")
+        for name, make in tables.items():
+            fresh = written(fresh, name, make())
         if fresh == text:
             continue
         stale = True

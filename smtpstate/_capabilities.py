@@ -7,18 +7,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, final
 
 from smtpstate._errors import LocalProtocolError
+from smtpstate._policy import MX, Deviation, Policy, Treatment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 # ehlo-line = ehlo-keyword *( SP ehlo-param ) ; RFC 5321 section 4.1.1.1
 # ehlo-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")
 # ehlo-param = 1*(%d33-126)
-# Deviations: "=" may stand for the first space ("AUTH=LOGIN", which servers say to clients of the last century), and
-# more than one space between words or one at the end is passed over.
+# Deviations: "=" may stand for the first space (KEYWORD_EQUALS), and more than one space between words or one at the
+# end is passed over (KEYWORD_SPACE).
 _KEYWORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _PARAM: Final = re.compile(r"[!-~]+")
-_LINE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:[ =]([ -~]*))?")
+_LINE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:([ =])([ -~]*))?")
 
 # size-value = 1*20DIGIT ; RFC 1870 section 3
 _SIZE: Final = re.compile(r"[0-9]{1,20}")
@@ -29,12 +30,14 @@ class Capabilities:
     """The keywords of one EHLO reply, each with its parameters.
 
     Keywords compare in any case and are kept in upper case, in their order; parameters are kept as written. Raises
-    LocalProtocolError for one that is outside RFC 5321's grammar.
+    LocalProtocolError for one that is outside RFC 5321's grammar. `deviations` take no part in comparisons.
     """
 
-    __slots__ = ("_keywords",)
+    __slots__ = ("_deviations", "_keywords")
 
-    def __init__(self, keywords: Mapping[str, Iterable[str]]) -> None:
+    def __init__(
+        self, keywords: Mapping[str, Iterable[str]], *, deviations: frozenset[Deviation] = frozenset()
+    ) -> None:
         gathered: dict[str, tuple[str, ...]] = {}
         for keyword, given in keywords.items():
             params = tuple(given)
@@ -45,20 +48,25 @@ class Capabilities:
                 raise LocalProtocolError(f"EHLO keyword given twice: {name}")
             gathered[name] = params
         self._keywords: Mapping[str, tuple[str, ...]] = MappingProxyType(gathered)
+        self._deviations = deviations
 
     @classmethod
-    def parse(cls, lines: Iterable[str]) -> Capabilities:
+    def parse(cls, lines: Iterable[str], policy: Policy = MX) -> Capabilities:
         """Read the lines of an EHLO reply after its first. Never raises: a line that makes no sense is ignored.
 
-        A keyword that comes again adds the parameters that it did not have yet.
+        So is a line with a deviation that `policy` rejects. A keyword that comes again adds the parameters that it did
+        not have yet.
         """
         gathered: dict[str, dict[str, None]] = {}
+        noted: set[Deviation] = set()
         for line in lines:
             match = _LINE.fullmatch(line)
-            if match is not None:
+            treated = {deviation: policy.treatment(deviation) for deviation in _departures(match, gathered)}
+            noted.update(deviation for deviation, treatment in treated.items() if treatment is not Treatment.ACCEPT)
+            if match is not None and Treatment.REJECT not in treated.values():
                 params = gathered.setdefault(match[1].upper(), {})
-                params.update(dict.fromkeys((match[2] or "").split()))
-        return cls(gathered)
+                params.update(dict.fromkeys((match[3] or "").split()))
+        return cls(gathered, deviations=frozenset(noted))
 
     def format(self) -> tuple[str, ...]:
         """The lines of an EHLO reply after its first."""
@@ -68,6 +76,11 @@ class Capabilities:
     def keywords(self) -> Mapping[str, tuple[str, ...]]:
         """Keyword in upper case -> parameters as written. Read-only."""
         return self._keywords
+
+    @property
+    def deviations(self) -> frozenset[Deviation]:
+        """How the lines depart from the grammar, where the policy flags that, or ignored the line for it."""
+        return self._deviations
 
     @property
     def size(self) -> int | None:
@@ -126,3 +139,22 @@ class Capabilities:
 
 
 NO_CAPABILITIES: Final = Capabilities({})
+
+
+def _departures(match: re.Match[str] | None, before: Collection[str]) -> Iterator[Deviation]:
+    """What a line departs in, from RFC 5321 section 4.1.1.1 and from what its keyword says of its parameters."""
+    if match is None:
+        yield Deviation.KEYWORD_SYNTAX
+        return
+    name, separator, text = match[1].upper(), match[2], match[3] or ""
+    params = text.split()
+    if separator == "=":
+        yield Deviation.KEYWORD_EQUALS
+    if " ".join(params) != text or (separator == " " and not params):
+        yield Deviation.KEYWORD_SPACE
+    if name in before:
+        yield Deviation.KEYWORD_AGAIN
+    if name == "SIZE" and params and (len(params) > 1 or _SIZE.fullmatch(params[0]) is None):
+        yield Deviation.SIZE_VALUE
+    if name == "AUTH" and text != text.upper():
+        yield Deviation.LOWER_CASE_MECHANISM

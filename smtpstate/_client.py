@@ -9,9 +9,8 @@ from smtpstate._budget import Clock, Limits, Patience, most_at_once
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
 from smtpstate._commands import Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Verb, XClient
 from smtpstate._dot import DotEncoder
-from smtpstate._errors import GrammarError, LocalProtocolError
+from smtpstate._errors import LocalProtocolError
 from smtpstate._events import (
-    FAULT_VIOLATIONS,
     Body,
     CapabilitiesChanged,
     ClientEvent,
@@ -26,7 +25,9 @@ from smtpstate._events import (
     Violation,
 )
 from smtpstate._lines import LineReader
+from smtpstate._listening import Listening
 from smtpstate._output import Output
+from smtpstate._policy import MX, Policy
 from smtpstate._questions import (
     Question,
     advance,
@@ -42,7 +43,7 @@ from smtpstate._questions import (
     time_for,
 )
 from smtpstate._quota import Tally
-from smtpstate._replies import Reply, ReplyReader
+from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase, Session
 from smtpstate.extensions import Extension, server_limits, tables
 
@@ -56,7 +57,8 @@ class ClientConnection:
 
     Drive it like a `ServerConnection`; instead of verdicts there is `send`. `timeout` bounds the whole session, in
     seconds; None leaves it to the time that each reply may take. `hostname` is what a hello should say. With `lmtp` it
-    speaks LMTP: LHLO, and after a message one reply for each accepted recipient (RFC 2033 section 4.2).
+    speaks LMTP: LHLO, and after a message one reply for each accepted recipient (RFC 2033 section 4.2). `policy` says
+    what becomes of replies, and of the lines of an EHLO reply, that break the grammar and are understood.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class ClientConnection:
         timeout: float | None = None,
         lmtp: bool = False,
         extensions: tuple[Extension, ...] = (),
+        policy: Policy = MX,
     ) -> None:
         self.hostname: Final = hostname
         self.capabilities: Capabilities = NO_CAPABILITIES
@@ -82,7 +85,8 @@ class ClientConnection:
         self._session: Final = Session(lmtp=lmtp)  # moves on replies only
         self._assumed: Session = Session(lmtp=lmtp)  # as if all that is outstanding succeeds
         self._lines: Final = LineReader()
-        self._reader: ReplyReader = ReplyReader(self._limits.reply_lines, self._limits.reply)
+        self._policy: Final = policy
+        self._listening: Final = Listening(self._limits, policy)
         self._out: Final = Output()
         self._most: Final = most_at_once(self._limits)
         self._patience: Final = Patience(self._limits)
@@ -91,7 +95,6 @@ class ClientConnection:
         self._queued: Final[deque[Command]] = deque()  # not written: the server has to catch up first
         self._unsent: int = 0  # how many of those asked have not been taken by the driver
         self._hellos: int = 0  # hellos and XCLIENTs outstanding: until they are answered, nothing is offered
-        self._mid_reply: bool = False  # lines of a reply were read, its last is missing
         self._early: bool = False  # the reply under way began when nobody had asked for anything
         self._encoder: DotEncoder = DotEncoder()
         self._lone_dot: bool = False
@@ -296,7 +299,7 @@ class ClientConnection:
         if self._unsent:
             # Whatever came until now cannot be an answer to what leaves now.
             self._read_replies()
-            if len(self._asked) == self._unsent and (self._mid_reply or len(self._lines)):
+            if len(self._asked) == self._unsent and (self._listening.mid_reply or len(self._lines)):
                 self._early = True
             self._unsent = 0
         left = self._out.in_flight
@@ -335,17 +338,11 @@ class ClientConnection:
         line = self._lines.next_line(self._limits.reply_line)
         if line is None:
             return False
-        if line.too_long:
-            self._violate(Violation.REPLY_TOO_LONG)
-            return True
-        try:
-            reply = self._reader.add(line.data)
-        except GrammarError as error:
-            self._violate(FAULT_VIOLATIONS[error.fault])
-            return True
-        self._mid_reply = reply is None
-        if reply is not None:
-            self._bind(reply)
+        heard = self._listening.hear(line, self._asked[0] if self._asked else None, self.capabilities)
+        if isinstance(heard, Reply):
+            self._bind(heard)
+        elif heard is not None:
+            self._end(heard)
         return True
 
     def _bind(self, reply: Reply) -> None:
@@ -398,7 +395,8 @@ class ClientConnection:
         match question:
             case Ehlo() | Helo() | Lhlo():
                 lines = () if isinstance(question, Helo) else reply.lines[1:]
-                self._take_offers(offered_by(lines, self.tables[2], secure=self.tls is not None))
+                secure = self.tls is not None
+                self._take_offers(offered_by(lines, self.tables[2], secure=secure, policy=self._policy))
             case Mail():
                 self._accepted = 0
             case Rcpt():

@@ -109,8 +109,7 @@ class ConnectionBroken(DeliveryError):
 
     def __init__(self, closed: ConnectionClosed) -> None:
         what = [closed.reason.value]
-        if closed.violation is not None:
-            what.append(closed.violation.name)
+        what += [rule.name for rule in (closed.violation, closed.deviation) if rule is not None]
         if closed.timer is not None:
             what.append(closed.timer.name.lower())
         if closed.reply is not None:

@@ -219,12 +219,14 @@ class ConnectionClosed:
     """The last event of every connection; asking again gives it again.
 
     `violation` goes with VIOLATION, `timer` with TIMEOUT; `reply` is the 421 or 521 that a peer closed with.
+    `deviation` is there where a reply was understood and the policy does not take such replies.
     """
 
     reason: CloseReason
     violation: Violation | None = None
     timer: Timer | None = None
     reply: Reply | None = None
+    deviation: Deviation | None = None
 
 
 @final

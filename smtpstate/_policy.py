@@ -1,5 +1,7 @@
 """Deviations: lines that break the grammar and are understood all the same; and the policy that says what to do then.
 
+Commands have them, replies, and what an EHLO reply offers; BARE_LF and LOWER_CASE_MECHANISM are found on both sides.
+
 The parsers know what they let through and note it here; a line that nobody can read is no deviation but a fault.
 """
 
@@ -7,15 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, unique
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from smtpstate._errors import Fault, GrammarError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @final
 @unique
 class Deviation(Enum):
-    """Every way in which a command line departs from the grammar and is understood, with the section that says so."""
+    """Every way in which a line departs from the grammar and is understood, with the section that says so."""
 
     # People at a keyboard, scripts that end a line with echo, and old appliances. Section 4.1.1 itself has receivers
     # tolerate it.
@@ -46,8 +51,40 @@ class Deviation(Enum):
     # PHP and shell scripts.
     LOWER_CASE_MECHANISM = "RFC 4422 section 3.1, a mechanism that is not in upper case"
 
+    # Of replies.
 
-# What a deviation is where it is rejected, and so what it is answered.
+    # Small servers, and test servers. The same paragraph has clients take it.
+    BARE_CODE = "RFC 5321 section 4.2, a code with nothing behind it"
+    # 571 and the like: filters and appliances. The same section has clients go by the first digit.
+    REPLY_CODE = "RFC 5321 section 4.2, a second digit above 5"
+    # Servers that put a whole explanation with its links into one line. A challenge may be long: RFC 4954 section 4.
+    LONG_REPLY_LINE = "RFC 5321 section 4.5.3.1.5, a line of more than 512 octets"
+    # Servers with messages in their own language, or with a name in them that nobody encoded.
+    EIGHT_BIT_REPLY = "RFC 6531 section 3.7.4.2, octets beyond ASCII where SMTPUTF8 was not asked for, or no UTF-8"
+    # Servers that quote what they were sent, and those that try what a terminal or a log makes of it.
+    CONTROL_IN_REPLY = "RFC 5321 section 4.2, a control character other than HT in the text"
+    # Servers with a list of enhanced codes that does not go with their list of replies. It stays in the text.
+    ENHANCED_CLASS = "RFC 2034 section 4, an enhanced code that disagrees with the reply's first digit"
+    # Most servers forget one somewhere.
+    ENHANCED_MISSING = "RFC 2034 section 4, a line without an enhanced code where the server announced them"
+    # Servers that pass on what several others said.
+    ENHANCED_UNEQUAL = "RFC 2034 section 4, lines of one reply with different enhanced codes"
+
+    # Of the lines of an EHLO reply; a keyword may be in any case (section 4.1.1.1).
+
+    # Servers that say something in prose there, or a keyword with an underscore.
+    KEYWORD_SYNTAX = "RFC 5321 section 4.1.1.1, a line that is no keyword with parameters, and offers nothing"
+    # Servers that say AUTH=LOGIN for the mail clients of the last century.
+    KEYWORD_EQUALS = "RFC 5321 section 4.1.1.1, an equals sign for the space behind a keyword"
+    # Servers whose list has an empty item.
+    KEYWORD_SPACE = "RFC 5321 section 4.1.1.1, more than one SP between words, or one at the end"
+    # Servers behind a proxy that adds its own. Nobody says what it means; the parameters are put together.
+    KEYWORD_AGAIN = "RFC 5321 section 4.1.1.1, a keyword that comes again"
+    # Servers with a limit that somebody wrote as 10M.
+    SIZE_VALUE = "RFC 1870 section 3, a SIZE that is not one number of at most 20 digits"
+
+
+# What the deviation of a command is where it is rejected, and so what it is answered.
 FAULTS: Final[dict[Deviation, Fault]] = {
     Deviation.TRAILING_SPACE: Fault.ARGUMENT,
     Deviation.EXTRA_SPACE: Fault.ARGUMENT,
@@ -64,15 +101,28 @@ FAULTS: Final[dict[Deviation, Fault]] = {
     Deviation.LOWER_CASE_MECHANISM: Fault.ARGUMENT,
 }
 
+# And that of a reply, which ends the session.
+REPLY_FAULTS: Final[dict[Deviation, Fault]] = {
+    Deviation.BARE_LF: Fault.REPLY_SYNTAX,
+    Deviation.BARE_CODE: Fault.REPLY_SYNTAX,
+    Deviation.REPLY_CODE: Fault.REPLY_SYNTAX,
+    Deviation.LONG_REPLY_LINE: Fault.REPLY_TOO_LONG,
+    Deviation.EIGHT_BIT_REPLY: Fault.REPLY_SYNTAX,
+    Deviation.CONTROL_IN_REPLY: Fault.REPLY_SYNTAX,
+    Deviation.ENHANCED_CLASS: Fault.REPLY_SYNTAX,
+    Deviation.ENHANCED_MISSING: Fault.REPLY_SYNTAX,
+    Deviation.ENHANCED_UNEQUAL: Fault.REPLY_SYNTAX,
+}
+
 
 @final
 @unique
 class Treatment(Enum):
     """What is done about a deviation."""
 
-    ACCEPT = "the command is taken, and nobody is told"
-    FLAG = "the command is taken, and its `deviations` name it"
-    REJECT = "the line is answered 501, and is no command"
+    ACCEPT = "the line is taken, and nobody is told"
+    FLAG = "the line is taken, and the `deviations` of what it says name it"
+    REJECT = "a command is answered 501, a reply ends the session, a line of an EHLO reply offers nothing"
 
 
 @final
@@ -98,11 +148,15 @@ class Policy:
 
 
 # RFC 5321 to the letter: taken is what it has receivers take, and no more.
-STRICT: Final = Policy(flags=frozenset({Deviation.TRAILING_SPACE, Deviation.SOURCE_ROUTE}))
+STRICT: Final = Policy(
+    flags=frozenset({Deviation.TRAILING_SPACE, Deviation.SOURCE_ROUTE, Deviation.BARE_CODE, Deviation.REPLY_CODE})
+)
 
-# For a server that wants the mail, not to be right. A path without brackets is refused even so: which part of the line
-# is the address, two readers of it may see differently.
-_UNREMARKABLE: Final = frozenset({Deviation.TRAILING_SPACE, Deviation.LONG_LOCAL_PART})
+# For those who want the mail to arrive, not to be right. A path without brackets is refused even so: which part of the
+# line is the address, two readers of it may see differently.
+_UNREMARKABLE: Final = frozenset(
+    {Deviation.TRAILING_SPACE, Deviation.LONG_LOCAL_PART, Deviation.BARE_CODE, Deviation.ENHANCED_MISSING}
+)
 MX: Final = Policy(accepts=_UNREMARKABLE, flags=frozenset(set(Deviation) - _UNREMARKABLE - {Deviation.NO_BRACKETS}))
 
 # Takes everything, and tells.
@@ -120,12 +174,16 @@ SENDABLE: Final = Policy(
 
 @final
 class Notes:
-    """Where a parser notes the deviations of one line: those that are flagged, and the one that was rejected."""
+    """Where a parser notes the deviations of what it reads: those that are flagged, and the one that was rejected.
 
-    __slots__ = ("_policy", "flagged", "rejected")
+    `faults` says what each is where it is rejected.
+    """
 
-    def __init__(self, policy: Policy = ALL_FLAGGED) -> None:
+    __slots__ = ("_faults", "_policy", "flagged", "rejected")
+
+    def __init__(self, policy: Policy = ALL_FLAGGED, faults: Mapping[Deviation, Fault] = FAULTS) -> None:
         self._policy: Final = policy
+        self._faults: Final = faults
         self.flagged: frozenset[Deviation] = frozenset()
         self.rejected: Deviation | None = None
 
@@ -134,6 +192,6 @@ class Notes:
         treatment = self._policy.treatment(deviation)
         if treatment is Treatment.REJECT:
             self.rejected = deviation
-            raise GrammarError(FAULTS[deviation], deviation.value)
+            raise GrammarError(self._faults[deviation], deviation.value)
         if treatment is Treatment.FLAG:
             self.flagged |= {deviation}

@@ -24,6 +24,7 @@ from smtpstate._commands import (
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._events import Connected, Timer
 from smtpstate._params import ParameterTable, check_parameters, command_line
+from smtpstate._policy import MX
 from smtpstate._state import HELLOS, Outcome
 from smtpstate._syntax import (
     ATTRIBUTE_LINE,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from smtpstate._budget import Limits
+    from smtpstate._policy import Policy
     from smtpstate._replies import Reply
     from smtpstate._state import Session
     from smtpstate.extensions import Extension
@@ -217,15 +219,18 @@ def require_order(
         raise LocalProtocolError("a chunk cannot wait for its turn: its octets follow at once")
 
 
-def offered_by(lines: Sequence[str], extensions: Mapping[str, Extension], *, secure: bool) -> Capabilities:
+def offered_by(
+    lines: Sequence[str], extensions: Mapping[str, Extension], *, secure: bool, policy: Policy = MX
+) -> Capabilities:
     """What the lines of a hello's reply offer. What is for TLS only counts for nothing in clear, as in RFC 8689.
 
-    `extensions` are those beside the built-in ones.
+    `extensions` are those beside the built-in ones; `policy` says which lines that break the grammar count.
     """
-    found = Capabilities.parse(lines)
+    found = Capabilities.parse(lines, policy)
     known = {**BUILT_IN, **extensions}
     void = frozenset[str]() if secure else frozenset(name for name, one in known.items() if one.tls_only)
-    return Capabilities({name: said for name, said in found.keywords.items() if name not in void})
+    kept = {name: said for name, said in found.keywords.items() if name not in void}
+    return Capabilities(kept, deviations=found.deviations)
 
 
 def challenge_of(reply: Reply) -> bytes | None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError, SMTPStateError
+from smtpstate._lines import Line, LineEnding
+from smtpstate._policy import MX, REPLY_FAULTS, Deviation, Notes, Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_REPLY_LINE: Final = 512  # octets, code and CRLF included; RFC 5321 section 4.5.3.1.5
 
@@ -13,7 +18,7 @@ MAX_REPLY_LINE: Final = 512  # octets, code and CRLF included; RFC 5321 section 
 _SENT_CODES: Final = re.compile(r"[2-5][0-5][0-9]")
 
 # Reply-line = *( Reply-code "-" [ textstring ] CRLF ) Reply-code [ SP textstring ] CRLF ; RFC 5321 section 4.2
-# Deviation: any second digit. Servers send 571 and 471, and the first digit alone decides.
+# Deviations: any second digit (REPLY_CODE), and any octet in the text (CONTROL_IN_REPLY, EIGHT_BIT_REPLY).
 _REPLY_LINE: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 
 # status-code = class "." subject "." detail ; RFC 3463 section 2
@@ -23,6 +28,10 @@ _ENHANCED: Final = re.compile(r"([245])\.(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2}
 # What must never stand in a reply: C0 but HT, DEL, C1, the line breaks that only Unicode knows, lone surrogates.
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+# textstring = 1*(%d09 / %d32-126) ; RFC 5321 section 4.2. Octets that it does not have, in lines with their endings.
+_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
+
+_NONE: Final = frozenset[Deviation]()
 _GENERIC_CODES: Final = {2: 250, 3: 354, 4: 451, 5: 554}
 
 
@@ -85,13 +94,21 @@ class Reply:
 
     The text is not checked here, since what a peer sent is a Reply too; `encode()` checks it. A Reply has at least one
     line, perhaps an empty one. `enhanced` may be given as text; LocalProtocolError when that is no enhanced code.
-    RFC 5321 section 4.2.
+    `raw` is what the receiver saw, line endings included, and `deviations` says how that departs from the grammar, as
+    far as the policy flags it; neither takes part in comparisons. RFC 5321 section 4.2.
     """
 
     __match_args__ = ("code", "lines", "enhanced")
-    __slots__ = ("_code", "_enhanced", "_lines")
+    __slots__ = ("_code", "_deviations", "_enhanced", "_lines", "_raw")
 
-    def __init__(self, code: int, *lines: str, enhanced: EnhancedCode | str | None = None) -> None:
+    def __init__(
+        self,
+        code: int,
+        *lines: str,
+        enhanced: EnhancedCode | str | None = None,
+        raw: bytes = b"",
+        deviations: frozenset[Deviation] = _NONE,
+    ) -> None:
         if isinstance(enhanced, str):
             parsed = EnhancedCode.parse(enhanced)
             if parsed is None:
@@ -100,6 +117,8 @@ class Reply:
         self._code = code
         self._lines = lines or ("",)
         self._enhanced = enhanced
+        self._raw = raw
+        self._deviations = deviations
 
     @property
     def code(self) -> int:
@@ -120,6 +139,16 @@ class Reply:
     def text(self) -> str:
         """All lines, joined with a space."""
         return " ".join(self._lines)
+
+    @property
+    def raw(self) -> bytes:
+        """The octets that it came in, line endings included; empty where it did not come from a peer."""
+        return self._raw
+
+    @property
+    def deviations(self) -> frozenset[Deviation]:
+        """How those octets depart from the grammar, as far as the policy flags it."""
+        return self._deviations
 
     def __str__(self) -> str:
         # A peer's text may hold escape sequences or line breaks, and this goes to logs and terminals.
@@ -206,29 +235,40 @@ class Refusal(SMTPStateError):
 class ReplyReader:
     """Builds replies from lines.
 
-    `max_lines` and `max_octets` (CRLFs included) bound one reply, and so what is held here.
+    `max_lines` and `max_octets` (line endings included) bound one reply, and so what is held here. `policy` says what
+    becomes of a reply that breaks the grammar and is understood; `rejected` is the deviation that was not taken.
     """
 
-    __slots__ = ("_code", "_lines", "_max_lines", "_max_octets", "_octets")
+    __slots__ = ("_code", "_lines", "_max_lines", "_max_octets", "_octets", "_policy", "_raw", "rejected")
 
-    def __init__(self, max_lines: int, max_octets: int) -> None:
+    def __init__(self, max_lines: int, max_octets: int, policy: Policy = MX) -> None:
         self._max_lines = max_lines
         self._max_octets = max_octets
+        self._policy = policy
         self._code = b""
         self._lines: list[str] = []
+        self._raw: list[bytes] = []
         self._octets = 0
+        self.rejected: Deviation | None = None
 
-    def add(self, line: bytes) -> Reply | None:
-        """Take one line, without its CRLF: the reply when it was the last one, else None.
+    @property
+    def midway(self) -> bool:
+        """Whether lines of a reply were read and its last is missing."""
+        return bool(self._lines)
 
-        Raises GrammarError with REPLY_TOO_LONG, REPLY_SYNTAX or REPLY_MIXED_CODES, and then starts afresh. Octets that
-        are not UTF-8 become U+FFFD. RFC 5321 section 4.2.1.
+    def add(self, line: Line, *, utf8: bool = False, coded: bool = False) -> Reply | None:
+        """Take one line: the reply when it was the last one, else None.
+
+        With `utf8` the text may be UTF-8, with `coded` each line has to carry the enhanced code: what is said with the
+        last line counts. Raises GrammarError with REPLY_TOO_LONG, REPLY_SYNTAX or REPLY_MIXED_CODES, and then starts
+        afresh. Octets that are not UTF-8 become U+FFFD. RFC 5321 section 4.2.1.
         """
-        self._octets += len(line) + 2
-        if len(self._lines) >= self._max_lines or self._octets > self._max_octets:
+        octets = line.data + (b"\r\n" if line.ending is LineEnding.CRLF else b"\n")
+        self._octets += len(octets)
+        if line.too_long or len(self._lines) >= self._max_lines or self._octets > self._max_octets:
             self._start_afresh()
             raise GrammarError(Fault.REPLY_TOO_LONG)
-        match = _REPLY_LINE.fullmatch(line)
+        match = _REPLY_LINE.fullmatch(line.data)
         if match is None:
             self._start_afresh()
             raise GrammarError(Fault.REPLY_SYNTAX)
@@ -238,17 +278,35 @@ class ReplyReader:
             raise GrammarError(Fault.REPLY_MIXED_CODES)
         self._code = code
         self._lines.append(text.decode("utf-8", "replace"))
+        self._raw.append(octets)
         if separator == b"-":
             return None
-        # The last line may be the bare code: RFC 5321 section 4.2 has a receiver take it.
-        reply = _split(int(code), self._lines)
+        lines, rows, raw = self._lines, self._raw, b"".join(self._raw)
         self._start_afresh()
-        return reply
+        texts, enhanced = _split(int(code), lines)
+        found = _departures(raw, rows, lines, utf8=utf8)
+        if not separator:  # with its space it is not bare: that belongs to the text (section 4.2)
+            found.append(Deviation.BARE_CODE)
+        if coded and (enhanced is None or len(lines) > 1):
+            found += _miscoded(int(code), lines)
+        flagged = self._judged(found) if found else _NONE
+        return Reply(int(code), *texts, enhanced=enhanced, raw=raw, deviations=flagged)
+
+    def _judged(self, found: Sequence[Deviation]) -> frozenset[Deviation]:
+        notes = Notes(self._policy, REPLY_FAULTS)
+        try:
+            for deviation in found:
+                notes.add(deviation)
+        finally:
+            self.rejected = notes.rejected
+        return notes.flagged
 
     def _start_afresh(self) -> None:
         self._code = b""
         self._lines = []
+        self._raw = []
         self._octets = 0
+        self.rejected = None
 
 
 def _prefix(code: int, enhanced: EnhancedCode | None) -> str:
@@ -268,14 +326,52 @@ def _fit(line: str, room: int) -> str:
     return _FORBIDDEN.sub(" ", octets.decode("utf-8", "ignore"))
 
 
-def _split(code: int, lines: list[str]) -> Reply:
+def _split(code: int, lines: list[str]) -> tuple[list[str], EnhancedCode | None]:
     """Take the enhanced code off the lines; the first line says whether there is one."""
     found, _, _ = lines[0].partition(" ")
     enhanced = EnhancedCode.parse(found)
     if enhanced is None or enhanced.class_ != code // 100:
-        return Reply(code, *lines)
+        return lines, None
     texts: list[str] = []
     for line in lines:
         head, _, text = line.partition(" ")
         texts.append(text if head == found else line)
-    return Reply(code, *texts, enhanced=enhanced)
+    return texts, enhanced
+
+
+def _departures(raw: bytes, rows: Sequence[bytes], texts: Sequence[str], *, utf8: bool) -> list[Deviation]:
+    """What a reply's octets depart in, from RFC 5321 section 4.2: all of them, by rows with endings, as texts."""
+    found: list[Deviation] = []
+    if raw.count(b"\r\n") != len(rows):
+        found.append(Deviation.BARE_LF)
+    if raw[1:2] > b"5":
+        found.append(Deviation.REPLY_CODE)
+    # A challenge may have 12288 octets: RFC 4954 section 4.
+    if len(raw) > MAX_REPLY_LINE and max(map(len, rows)) > MAX_REPLY_LINE and not raw.startswith(b"3"):
+        found.append(Deviation.LONG_REPLY_LINE)
+    if not raw.isascii() and not (utf8 and _is_utf8(raw)):
+        found.append(Deviation.EIGHT_BIT_REPLY)
+    if not all(map(str.isprintable, texts)) and _CONTROLS.search(raw) is not None:  # a search takes its time
+        found.append(Deviation.CONTROL_IN_REPLY)
+    return found
+
+
+def _miscoded(code: int, texts: Sequence[str]) -> list[Deviation]:
+    """What a reply's enhanced codes depart in, from RFC 2034 section 4."""
+    codes = [EnhancedCode.parse(text.partition(" ")[0]) for text in texts]
+    found: list[Deviation] = []
+    if any(enhanced is not None and enhanced.class_ != code // 100 for enhanced in codes):
+        found.append(Deviation.ENHANCED_CLASS)
+    if None in codes and code // 100 != 3:
+        found.append(Deviation.ENHANCED_MISSING)
+    if len({enhanced for enhanced in codes if enhanced is not None}) > 1:
+        found.append(Deviation.ENHANCED_UNEQUAL)
+    return found
+
+
+def _is_utf8(octets: bytes) -> bool:
+    try:
+        octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

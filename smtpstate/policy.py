@@ -1,7 +1,8 @@
-"""What a server does about command lines that break the grammar and are understood all the same.
+"""What is done about lines that break the grammar and are understood all the same: commands, replies, EHLO keywords.
 
-`ServerConfig(hostname, policy=STRICT)` is RFC 5321 to the letter. `MX` is the default, for mail from everywhere. Your
-own begins with one of the two: `MX.but(Treatment.REJECT, Deviation.BARE_LF)`.
+`ServerConfig(hostname, policy=STRICT)` and `ClientConnection(hostname, policy=STRICT, ...)` are the RFCs to the letter.
+`MX` is the default, for mail from and to everywhere. Your own begins with one of the two:
+`MX.but(Treatment.REJECT, Deviation.BARE_LF)`.
 """
 
 from smtpstate._policy import MX as MX

@@ -9,9 +9,11 @@ from smtpstate._client import ClientConnection
 from smtpstate._commands import Command, Ehlo, EndOfMessage, Lhlo
 from smtpstate._delivery import Procedure, Wants
 from smtpstate._events import Body, ClientEvent, ConnectionClosed, Flow, ReplyReceived, TlsInfo
+from smtpstate._policy import MX
 
 if TYPE_CHECKING:
     from smtpstate._budget import Limits
+    from smtpstate._policy import Policy
 
 CUTS: Final = (1, 2, 3, 4, 99)
 TLS: Final = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384")
@@ -53,10 +55,17 @@ class Wire:
         timeout: float | None = None,
         limits: Limits | None = None,
         lmtp: bool = False,
+        policy: Policy = MX,
     ) -> None:
         self.clock = ManualClock()
         self.client = ClientConnection(
-            "me.example", clock=self.clock, implicit_tls=implicit_tls, timeout=timeout, limits=limits, lmtp=lmtp
+            "me.example",
+            clock=self.clock,
+            implicit_tls=implicit_tls,
+            timeout=timeout,
+            limits=limits,
+            lmtp=lmtp,
+            policy=policy,
         )
         self.script = list(script)
         self.cut = cut

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
 from smtpstate._errors import LocalProtocolError
+from smtpstate._policy import ALL_FLAGGED, MX, STRICT, Deviation, Policy, Treatment
+from tests.reply_deviations import OFFER_DEVIANTS, OfferDeviant
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,63 @@ def test_lines_to_keywords(lines: list[str], keywords: dict[str, tuple[str, ...]
     capabilities = Capabilities.parse(lines)
     assert capabilities.keywords == keywords, reason
     assert list(capabilities.keywords) == list(keywords), reason
+
+
+AGAIN = {Deviation.KEYWORD_AGAIN, Deviation.KEYWORD_EQUALS, Deviation.LOWER_CASE_MECHANISM}
+OF_VALUES = (Deviation.SIZE_VALUE, Deviation.LOWER_CASE_MECHANISM)
+EACH = pytest.mark.parametrize("row", OFFER_DEVIANTS, ids=lambda row: row.deviation.name)
+
+
+@EACH
+@pytest.mark.parametrize("policy", [MX, STRICT, ALL_FLAGGED, Policy()], ids=["mx", "strict", "flags", "rejects"])
+def test_a_policy_says_what_becomes_of_a_line(policy: Policy, row: OfferDeviant) -> None:
+    rejected = policy.treatment(row.deviation) is Treatment.REJECT
+    capabilities = Capabilities.parse(row.lines, policy)
+    assert capabilities.keywords == (row.rejected if rejected else row.taken)
+    assert capabilities.deviations == {row.deviation}
+
+
+@EACH
+def test_what_is_accepted_is_not_told(row: OfferDeviant) -> None:
+    capabilities = Capabilities.parse(row.lines, STRICT.but(Treatment.ACCEPT, row.deviation))
+    assert capabilities.keywords == row.taken
+    assert capabilities.deviations == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("lines", "deviations", "reason"),
+    [
+        (["PIPELINING", "SIZE 1000", "AUTH PLAIN"], set[Deviation](), "all is well"),
+        (["pipelining", "Size 1000"], set[Deviation](), "section 4.1.1.1 allows any case"),
+        (["SIZE"], set[Deviation](), "no limit said"),
+        (["SIZE " + "9" * 21], {Deviation.SIZE_VALUE}, "too many digits"),
+        (["SIZE 10 20"], {Deviation.SIZE_VALUE}, "two limits"),
+        (["STARTTLS "], {Deviation.KEYWORD_SPACE}, "a space at the end"),
+        (["AUTH PLAIN "], {Deviation.KEYWORD_SPACE}, "behind a parameter"),
+        (["AUTH="], {Deviation.KEYWORD_EQUALS}, "nothing behind it"),
+        (["AUTH= PLAIN"], {Deviation.KEYWORD_EQUALS, Deviation.KEYWORD_SPACE}, "and a space"),
+        (["AUTH PLAIN", "auth=plain"], AGAIN, "all at once"),
+        (["LIMITS RCPTMAX=5"], set[Deviation](), "an equals sign in a parameter"),
+        (["X-Y lower"], set[Deviation](), "only mechanisms are in upper case"),
+        ([""], {Deviation.KEYWORD_SYNTAX}, "an empty line"),
+    ],
+)
+def test_how_lines_depart(lines: list[str], deviations: set[Deviation], reason: str) -> None:
+    assert Capabilities.parse(lines, ALL_FLAGGED).deviations == deviations, reason
+
+
+def test_a_line_that_is_ignored_does_not_make_the_next_one_come_again() -> None:
+    capabilities = Capabilities.parse(["AUTH=LOGIN", "AUTH PLAIN"], STRICT)
+    assert capabilities.keywords == {"AUTH": ("PLAIN",)}
+    assert capabilities.deviations == {Deviation.KEYWORD_EQUALS}
+
+
+def test_deviations_are_no_part_of_the_value() -> None:
+    plain, noted = Capabilities({"SIZE": ()}), Capabilities({"SIZE": ()}, deviations=frozenset({Deviation.SIZE_VALUE}))
+    assert plain == noted
+    assert hash(plain) == hash(noted)
+    assert repr(plain) == repr(noted)
+    assert plain.deviations == frozenset()
 
 
 def test_a_keyword_is_found_in_any_case() -> None:
@@ -137,7 +196,9 @@ def test_capabilities_are_values_that_nobody_can_change() -> None:
 )
 def test_what_is_formatted_is_read_back(keywords: dict[str, list[str]]) -> None:
     capabilities = Capabilities(keywords)
-    assert Capabilities.parse(capabilities.format()) == capabilities
+    read_back = Capabilities.parse(capabilities.format(), STRICT.but(Treatment.ACCEPT, *OF_VALUES))
+    assert read_back == capabilities
+    assert read_back.deviations == frozenset()
     assert Capabilities.parse(map(str.lower, NO_CAPABILITIES.format())) == NO_CAPABILITIES
 
 

@@ -17,6 +17,7 @@ from smtpstate._events import (
     ReplyReceived,
     Violation,
 )
+from smtpstate._policy import MX, STRICT, Deviation, Policy
 from smtpstate._replies import Reply
 from smtpstate._state import Phase
 from tests.scripted_server import CUTS, HELLO, Item, ManualClock, Wire, codes
@@ -83,6 +84,32 @@ def test_what_is_no_reply_ends_the_session(octets: bytes, name: Violation | None
     expected = ConnectionClosed(CloseReason.EOF) if name is None else violation(name)
     assert events[-1] == expected, reason
     assert wire.client.broken is expected.reason
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_reply_that_breaks_the_grammar_is_read_and_tells_how(cut: int):
+    wire = Wire([GREETING, LOCK_STEP, (b"NOOP\r\n", b"250-a\x1b\n250\r\n")], cut=cut).open()
+    answer = wire.say(Noop())[-1]
+    assert answer == ReplyReceived(Noop(), Reply(250, "a\x1b", ""))
+    assert isinstance(answer, ReplyReceived)
+    assert answer.reply.raw == b"250-a\x1b\n250\r\n"
+    assert answer.reply.deviations == {Deviation.BARE_LF, Deviation.CONTROL_IN_REPLY}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_reply_that_the_policy_rejects_ends_the_session(cut: int):
+    wire = Wire([GREETING, LOCK_STEP, (b"NOOP\r\n", b"250 ok\n")], cut=cut, policy=STRICT).open()
+    closed = ConnectionClosed(CloseReason.VIOLATION, Violation.REPLY_SYNTAX, deviation=Deviation.BARE_LF)
+    assert wire.say(Noop()) == [closed]
+    assert wire.client.broken is CloseReason.VIOLATION
+
+
+@pytest.mark.parametrize(("policy", "offered"), [(MX, {"AUTH", "SIZE"}), (STRICT, {"SIZE"})])
+def test_the_policy_says_which_lines_of_a_hellos_reply_count(policy: Policy, offered: set[str]):
+    hello = (HELLO, b"250-mx.example\r\n250-AUTH=LOGIN\r\n250 SIZE 10\r\n")
+    wire = Wire([GREETING, hello], policy=policy).open()
+    assert wire.client.capabilities.keywords.keys() == offered
+    assert wire.client.capabilities.deviations == {Deviation.KEYWORD_EQUALS}
 
 
 def test_data_answered_with_2yz_is_no_answer():

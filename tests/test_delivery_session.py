@@ -13,6 +13,7 @@ from smtpstate._delivery import (
     quit_session,
 )
 from smtpstate._events import CloseReason, ConnectionClosed, Timer
+from smtpstate._policy import STRICT
 from smtpstate._replies import Reply
 from smtpstate._state import Phase
 from tests.scripted_server import CUTS, HELLO, TLS, Script, Wire
@@ -159,6 +160,12 @@ def test_a_connection_that_breaks_while_it_opens_says_how(
         wire.run(open_session(wire.client, tls))
     assert all(word in str(caught.value) for word in words), reason
     assert caught.value.closed == wire.client.closed
+
+
+def test_a_reply_that_the_policy_rejects_breaks_the_connection_and_says_why():
+    wire = Wire([(b"", b"220 mx.example\n")], policy=STRICT)
+    with pytest.raises(ConnectionBroken, match="REPLY_SYNTAX, BARE_LF"):
+        wire.run(open_session(wire.client, TlsMode.OFF))
 
 
 def test_a_handshake_that_fails_breaks_the_connection():

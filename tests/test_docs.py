@@ -351,7 +351,7 @@ def extras() -> set[str]:
 # page -> how each of its blocks is run, in order
 WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "README.md": [see_it, serve_command, send_command, command_for_tests, stores, serves, connects, collected],
-    "docs/deviations.md": [in_memory],
+    "docs/deviations.md": [in_memory, in_memory],
     "docs/embed.md": [in_memory, in_memory, driver_command],
     "docs/extend.md": [in_memory],
     "docs/near-terminators.md": [command_for_tests],

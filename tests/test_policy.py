@@ -7,27 +7,38 @@ import re
 import pytest
 
 from smtpstate._errors import Fault, GrammarError
-from smtpstate._policy import ALL_FLAGGED, FAULTS, SENDABLE, Notes
+from smtpstate._policy import ALL_FLAGGED, FAULTS, REPLY_FAULTS, SENDABLE, Notes
 from smtpstate.policy import MX, STRICT, Deviation, Policy, Treatment
 from tests.deviations import DEVIANTS, Deviant
+from tests.reply_deviations import OFFER_DEVIANTS, REPLY_DEVIANTS, OfferDeviant, ReplyDeviant
 
-EACH = pytest.mark.parametrize("row", DEVIANTS, ids=lambda row: row.deviation.name)
+ROWS: tuple[Deviant | ReplyDeviant | OfferDeviant, ...] = (*DEVIANTS, *REPLY_DEVIANTS, *OFFER_DEVIANTS)
+EACH = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{type(row).__name__}-{row.deviation.name}")
 
 
-def test_every_deviation_has_a_row_and_a_fault_and_a_section() -> None:
-    assert [row.deviation for row in DEVIANTS] == list(Deviation)
-    assert set(FAULTS) == set(Deviation)
+def test_every_deviation_has_a_row_and_a_section() -> None:
+    assert list(dict.fromkeys(row.deviation for row in ROWS)) == list(Deviation)
     assert all(re.match(r"RFC \d+ (section|appendix) [\dA-F.]+, ", deviation.value) for deviation in Deviation)
 
 
+def test_every_deviation_of_a_command_and_of_a_reply_has_a_fault() -> None:
+    assert set(FAULTS) == {row.deviation for row in DEVIANTS}
+    assert set(REPLY_FAULTS) == {row.deviation for row in REPLY_DEVIANTS}
+
+
 @EACH
-def test_what_the_profiles_do(row: Deviant) -> None:
+def test_what_the_profiles_do(row: Deviant | ReplyDeviant | OfferDeviant) -> None:
     assert (MX.treatment(row.deviation), STRICT.treatment(row.deviation)) == (row.mx, row.strict)
 
 
-def test_strict_takes_nothing_without_a_word_and_only_what_the_rfc_has_servers_take() -> None:
+def test_strict_takes_nothing_without_a_word_and_only_what_the_rfc_has_receivers_take() -> None:
     assert {d for d in Deviation if STRICT.treatment(d) is Treatment.ACCEPT} == set()
-    assert STRICT.flags == {Deviation.TRAILING_SPACE, Deviation.SOURCE_ROUTE}
+    assert STRICT.flags == {
+        Deviation.TRAILING_SPACE,
+        Deviation.SOURCE_ROUTE,
+        Deviation.BARE_CODE,
+        Deviation.REPLY_CODE,
+    }
 
 
 def test_mx_rejects_only_what_is_ambiguous() -> None:
@@ -84,3 +95,12 @@ def test_notes_flag_everything_unless_told_otherwise() -> None:
     for deviation in Deviation:
         notes.add(deviation)
     assert notes.flagged == set(Deviation)
+
+
+@pytest.mark.parametrize(
+    ("faults", "fault"), [(FAULTS, Fault.ARGUMENT), (REPLY_FAULTS, Fault.REPLY_SYNTAX)], ids=["command", "reply"]
+)
+def test_a_bare_lf_is_another_fault_in_a_reply(faults: dict[Deviation, Fault], fault: Fault) -> None:
+    with pytest.raises(GrammarError) as caught:
+        Notes(STRICT, faults).add(Deviation.BARE_LF)
+    assert caught.value.fault is fault

@@ -44,7 +44,7 @@ LAYERS = (
     {"_state", "_events", "_choice"},
     {"_budget", "_intake", "_outcomes"},
     {"_config", "_closing", "_conduct", "_proxy", "_questions"},
-    {"_admission", "_conversation", "_envelope"},
+    {"_admission", "_conversation", "_envelope", "_listening"},
     {"_reception"},
     {"_hearing"},
     {"_server", "_client"},

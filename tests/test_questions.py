@@ -28,6 +28,7 @@ from smtpstate._commands import (
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import Connected, Timer
 from smtpstate._params import BodyType
+from smtpstate._policy import MX, STRICT, Deviation, Policy
 from smtpstate._questions import (
     Question,
     advance,
@@ -324,3 +325,10 @@ def test_what_is_for_tls_only_is_not_offered_in_clear(secure: bool):
     offered = offered_by(["REQUIRETLS", "OWN", "ANY 1", "X-NEW", "SIZE 10"], own, secure=secure)
     assert {"ANY", "X-NEW", "SIZE"} <= offered.keywords.keys()
     assert ("REQUIRETLS" in offered, "OWN" in offered) == (secure, secure)
+
+
+@pytest.mark.parametrize(("policy", "names"), [(MX, {"AUTH", "SIZE"}), (STRICT, {"SIZE"})])
+def test_a_policy_says_which_lines_count(policy: Policy, names: set[str]):
+    offered = offered_by(["AUTH=LOGIN", "SIZE 10"], {}, secure=False, policy=policy)
+    assert offered.keywords.keys() == names
+    assert offered.deviations == {Deviation.KEYWORD_EQUALS}

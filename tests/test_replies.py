@@ -7,16 +7,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError, SMTPStateError
+from smtpstate._events import FAULT_VIOLATIONS
+from smtpstate._lines import Line, LineEnding, LineReader
+from smtpstate._policy import ALL_FLAGGED, MX, STRICT, Deviation, Policy, Treatment
 from smtpstate._replies import EnhancedCode, Refusal, Reply, ReplyReader
+from tests.reply_deviations import REPLY_DEVIANTS, ReplyDeviant
 
 
-def read(wire: bytes, max_lines: int = 10, max_octets: int = 1000) -> Reply | None:
+def crlf(data: bytes) -> Line:
+    return Line(data, LineEnding.CRLF, too_long=False)
+
+
+def read(wire: bytes, policy: Policy = MX, *, utf8: bool = False, coded: bool = False) -> Reply:
     """Feed a whole reply, and assert that only its last line completes it."""
-    reader = ReplyReader(max_lines, max_octets)
-    *first, last = wire.removesuffix(b"\r\n").split(b"\r\n")
-    for line in first:
-        assert reader.add(line) is None
-    return reader.add(last)
+    reader, lines = ReplyReader(10, 1000, policy), LineReader()
+    lines.receive_data(wire)
+    while True:
+        line = lines.next_line(1000)
+        assert line is not None
+        reply = reader.add(line, utf8=utf8, coded=coded)
+        assert reader.midway is (reply is None) is (len(lines) > 0)
+        if reply is not None:
+            return reply
 
 
 @pytest.mark.parametrize(
@@ -218,18 +230,116 @@ def test_a_reply_that_breaks_the_rules_has_a_fault_and_leaves_nothing(
     reader = ReplyReader(max_lines=3, max_octets=100)
     *first, last = lines
     for line in first:
-        assert reader.add(line) is None
+        assert reader.add(crlf(line)) is None
     with pytest.raises(GrammarError) as caught:
-        reader.add(last)
+        reader.add(crlf(last))
     assert caught.value.fault is fault, reason
-    assert reader.add(b"221 bye") == Reply(221, "bye")
+    assert reader.rejected is None
+    assert reader.add(crlf(b"221 bye")) == Reply(221, "bye")
+
+
+def test_a_line_that_was_dropped_for_its_length_is_too_long() -> None:
+    with pytest.raises(GrammarError) as caught:
+        ReplyReader(max_lines=3, max_octets=100).add(Line(b"", LineEnding.CRLF, too_long=True))
+    assert caught.value.fault is Fault.REPLY_TOO_LONG
+
+
+EACH = pytest.mark.parametrize("row", REPLY_DEVIANTS, ids=lambda row: row.deviation.name)
+MORE_DEVIANTS = [
+    (b"250-2.0.0 a\n250 2.0.0 b\r\n", {Deviation.BARE_LF}, "in any line"),
+    (b"250-2.0.0 a\r\n250\r\n", {Deviation.BARE_CODE, Deviation.ENHANCED_MISSING}, "bare, and without its code"),
+    (b"354 \r\n", set[Deviation](), "with its space it is not bare"),
+    (b"354-\r\n354 go\r\n", set[Deviation](), "nor with its hyphen"),
+    (b"471 4.0.0 no\r\n", {Deviation.REPLY_CODE}, "any second digit from 6"),
+    (b"250 2.0.0 " + b"x" * 500 + b"\r\n", set[Deviation](), "512 octets"),
+    (b"250 2.0.0 " + b"x" * 501 + b"\r\n", {Deviation.LONG_REPLY_LINE}, "513"),
+    (b"250-2.0.0 " + b"x" * 300 + b"\r\n250 2.0.0 " + b"x" * 300 + b"\r\n", set[Deviation](), "of two lines"),
+    (b"334 " + b"x" * 600 + b"\r\n", set[Deviation](), "a challenge may be long"),
+    (b"250 2.0.0 \xc3\xa4\r\n", {Deviation.EIGHT_BIT_REPLY}, "UTF-8 that nobody asked for"),
+    (b"250 2.0.0 a\tb\r\n", set[Deviation](), "a tab is text"),
+    (b"250 2.0.0 a\x7f\r\n", {Deviation.CONTROL_IN_REPLY}, "DEL"),
+    (b"250 2.0.0 a\0b\r\n", {Deviation.CONTROL_IN_REPLY}, "NUL"),
+    (b"250 2.0.0 a\rb\r\n", {Deviation.CONTROL_IN_REPLY}, "a CR that ends nothing"),
+    (b"250 2.0.0 a\r\r\n", {Deviation.CONTROL_IN_REPLY}, "a second CR"),
+    (b"250-2.0.0 a\r\n250 2.0.0 b\r\n", set[Deviation](), "one enhanced code in all lines"),
+    (b"250-2.0.0 a\r\n250 b\r\n", {Deviation.ENHANCED_MISSING}, "none in the second line"),
+    (b"250-a\r\n250 2.0.0 b\r\n", {Deviation.ENHANCED_MISSING}, "none in the first line"),
+    (b"250 5.0.0 fine\r\n", {Deviation.ENHANCED_CLASS}, "of another class: it is there, and wrong"),
+    (b"250-2.0.0 a\r\n250 5.0.0 b\r\n", {Deviation.ENHANCED_CLASS, Deviation.ENHANCED_UNEQUAL}, "in one line"),
+    (b"354 go\r\n", set[Deviation](), "3yz carries none"),
+    (b"250 2.0.0\r\n", set[Deviation](), "a code and no text"),
+]
+
+
+@EACH
+def test_a_reply_that_breaks_the_grammar_is_read_all_the_same(row: ReplyDeviant) -> None:
+    reply = read(row.wire, ALL_FLAGGED, coded=True)
+    assert reply == row.reply
+    assert (reply.raw, reply.deviations) == (row.wire, frozenset({row.deviation}))
+
+
+@EACH
+@pytest.mark.parametrize("policy", [MX, STRICT], ids=["mx", "strict"])
+def test_a_policy_says_what_becomes_of_a_reply(policy: Policy, row: ReplyDeviant) -> None:
+    match policy.treatment(row.deviation):
+        case Treatment.ACCEPT:
+            assert read(row.wire, policy, coded=True).deviations == frozenset()
+        case Treatment.FLAG:
+            assert read(row.wire, policy, coded=True).deviations == {row.deviation}
+        case Treatment.REJECT:
+            with pytest.raises(GrammarError) as caught:
+                read(row.wire, policy, coded=True)
+            assert FAULT_VIOLATIONS[caught.value.fault] is row.violation
+
+
+def test_what_is_rejected_is_named_and_the_next_reply_is_read() -> None:
+    reader = ReplyReader(10, 1000, Policy())
+    with pytest.raises(GrammarError):
+        reader.add(Line(b"571", LineEnding.LF, too_long=False))
+    assert reader.rejected is Deviation.BARE_LF
+    assert reader.add(crlf(b"221 bye")) == Reply(221, "bye")
+    assert reader.rejected is None
+
+
+@pytest.mark.parametrize(("wire", "deviations", "reason"), MORE_DEVIANTS)
+def test_how_replies_depart(wire: bytes, deviations: set[Deviation], reason: str) -> None:
+    assert read(wire, ALL_FLAGGED, coded=True).deviations == deviations, reason
+
+
+@pytest.mark.parametrize(
+    ("wire", "deviations", "reason"),
+    [
+        (b"250 \xc3\xa4\r\n", set[Deviation](), "asked for"),
+        (b"250 \xe4\r\n", {Deviation.EIGHT_BIT_REPLY}, "not what was asked for"),
+        (b"250 \xef\xbf\xbd\r\n", set[Deviation](), "the replacement character itself"),
+        (b"250 \xc2\x85\r\n", set[Deviation](), "a control that RFC 6531 lets pass"),
+    ],
+)
+def test_utf8_that_was_asked_for_is_none(wire: bytes, deviations: set[Deviation], reason: str) -> None:
+    assert read(wire, ALL_FLAGGED, utf8=True).deviations == deviations, reason
+
+
+@pytest.mark.parametrize("wire", [b"250 fine\r\n", b"354 2.0.0 go\r\n", b"250-2.0.0 a\r\n250 5.0.0 b\r\n"])
+def test_enhanced_codes_that_nobody_announced_are_no_deviations(wire: bytes) -> None:
+    assert read(wire, ALL_FLAGGED).deviations == frozenset()
+
+
+def test_raw_and_deviations_are_no_part_of_the_value() -> None:
+    plain, received = Reply(250), Reply(250, raw=b"250\n", deviations=frozenset({Deviation.BARE_LF}))
+    assert plain == received
+    assert hash(plain) == hash(received)
+    assert repr(plain) == repr(received)
+    assert (plain.raw, plain.deviations) == (b"", frozenset())
+    copied = copy.copy(received)
+    assert (copied.raw, copied.deviations) == (received.raw, received.deviations)
+    assert (received.relayed().raw, received.relayed().deviations) == (b"", frozenset())
 
 
 def test_a_reply_may_reach_its_limits_and_so_may_the_next() -> None:
     reader = ReplyReader(max_lines=2, max_octets=20)
     for _ in range(3):
-        assert reader.add(b"250-abcd") is None
-        assert reader.add(b"250 abcd") == Reply(250, "abcd", "abcd")
+        assert reader.add(crlf(b"250-abcd")) is None
+        assert reader.add(crlf(b"250 abcd")) == Reply(250, "abcd", "abcd")
 
 
 texts = st.text(st.characters(codec="ascii", min_codepoint=32, exclude_characters="\x7f"), max_size=60)
@@ -240,8 +350,11 @@ enhanced_codes = st.builds(EnhancedCode, st.just(2), st.integers(0, 999), st.int
 @given(st.lists(texts, min_size=1, max_size=5), enhanced_codes)
 def test_what_is_encoded_is_read_back(lines: list[str], code: EnhancedCode) -> None:
     reply = Reply(250, *lines, enhanced=code)
-    assert read(reply.encode(enhanced=True)) == reply
-    assert read(reply.encode(enhanced=True, utf8=True)) == reply
+    for utf8 in (False, True):
+        wire = reply.encode(enhanced=True, utf8=utf8)
+        received = read(wire, STRICT, coded=True)
+        assert received == reply
+        assert (received.raw, received.deviations) == (wire, frozenset())
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ from smtpstate.delivery import (
     send_message,
 )
 from smtpstate.extensions import parameters as as_parameters
+from smtpstate.policy import MX
 from smtpstate.sasl import choose
 from smtpstate_anyio._auth import hashing
 from smtpstate_anyio._driver import Driver
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from smtpstate import ClientEvent, Delivery, Limits
     from smtpstate.delivery import Procedure, Recipient
     from smtpstate.extensions import Envid, Notify, Parameters, Ret
+    from smtpstate.policy import Policy
     from smtpstate.sasl import Credentials
     from smtpstate_anyio._driver import Machine
     from smtpstate_anyio._source import Octets, Source
@@ -96,14 +98,16 @@ async def connect(
     timeout: float | None = 60.0,  # noqa: ASYNC109 - the core keeps it, handshakes and pipelined replies included
     limits: Limits | None = None,
     lmtp: bool = False,
+    policy: Policy = MX,
 ) -> AsyncGenerator[Client, None]:
     """A session with the server at HOST:PORT, greeted and in TLS; the port is 25 by default, 465 with implicit TLS.
 
     `tls` is a TlsMode or its value. With "required" and "implicit" the certificate is verified against `ssl_context`,
     or against the system's authorities. `hostname` is what we say in EHLO. `timeout`, in seconds, bounds everything
     from here to the end; None leaves it to the time that each reply may take. `lmtp` speaks LMTP (RFC 2033), which has
-    no port of its own. Raises DeliveryError: CannotConnect, SessionRefused, TlsUnavailable or ConnectionBroken.
-    ValueError for arguments that make no sense.
+    no port of its own. `policy` says what becomes of replies that break the grammar and are understood. Raises
+    DeliveryError: CannotConnect, SessionRefused, TlsUnavailable or ConnectionBroken. ValueError for arguments that make
+    no sense.
     """
     mode = TlsMode(tls)
     host, port = split_address(address, _PORTS.get(mode, 25))
@@ -118,6 +122,7 @@ async def connect(
             implicit_tls=mode is TlsMode.IMPLICIT,
             timeout=None if timeout is None else max(0.0, started + timeout - current_time()),
             lmtp=lmtp,
+            policy=policy,
         )
         machine: Machine[ClientEvent] = connection
         if mode is not TlsMode.OFF:

@@ -23,6 +23,7 @@ from smtpstate import (
     Vrfy,
 )
 from smtpstate.delivery import Wants
+from smtpstate.policy import MX
 from smtpstate_testing._clock import ManualClock
 from smtpstate_testing._link import End, Input
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from smtpstate.delivery import Procedure
     from smtpstate.extensions import Extension
+    from smtpstate.policy import Policy
     from smtpstate_testing._link import Cut, Machine
 
 _T = TypeVar("_T")
@@ -56,7 +58,7 @@ class Pair:
     out here. `cut` says how what one side writes is cut into what the other reads: into pieces of that many octets, or
     of those sizes in turn; None leaves it whole. With `tls` both sides use real TLS, with certificates that trustme
     makes ("starttls" offers it, "implicit" begins with it). `timeout` bounds the client's session. A `trusted` client
-    may say XCLIENT and XFORWARD, if `config` offers them.
+    may say XCLIENT and XFORWARD, if `config` offers them. `client_policy` is about the server's replies.
 
     Two ways to use it. As a pair: `client.send(...)` and `drive()`, or `run(procedure)`. Raw: `talk(...)` and
     `drip(...)` send the server whatever octets you like; from then on the client is out of it.
@@ -75,6 +77,7 @@ class Pair:
         trusted: bool = False,
         handler: Handler = accept_everything,
         client_extensions: tuple[Extension, ...] = (),
+        client_policy: Policy = MX,
     ) -> None:
         config = config or ServerConfig(HOSTNAME)
         config = replace(
@@ -98,6 +101,7 @@ class Pair:
             timeout=timeout,
             lmtp=config.lmtp,
             extensions=client_extensions,
+            policy=client_policy,
         )
         self.server_events: Final[list[ServerEvent]] = []
         self.client_events: Final[list[ClientEvent]] = []

@@ -35,6 +35,7 @@ from smtpstate import (
 from smtpstate._envelope import Recipient
 from smtpstate.extensions import Envid, Notify, Priority, Ret
 from smtpstate.extensions import parameters as as_parameters
+from smtpstate.policy import STRICT, Deviation
 from smtpstate_anyio import CannotConnect, Message, connect, serve_messages
 from tests.anyio.loopback import SECONDS, Inbox, Wire, background
 
@@ -359,6 +360,18 @@ async def test_a_server_that_hangs_up_in_the_envelope_means_retry() -> None:
 
     async with scripted(script) as port, plain(port) as client:
         assert [result.outcome for result in await client.send(b"x", **TO)] == [Result.RETRY]
+
+
+async def test_the_policy_says_what_becomes_of_replies_that_break_the_grammar() -> None:
+    async def script(server: Wire) -> None:
+        await greet(server, b"AUTH=LOGIN")
+        await server.line()
+
+    async with scripted(script) as port:
+        async with plain(port) as client:
+            assert ("AUTH" in client.capabilities, client.capabilities.deviations) == (True, {Deviation.KEYWORD_EQUALS})
+        async with plain(port, policy=STRICT) as client:
+            assert "AUTH" not in client.capabilities
 
 
 HANG_UPS: list[Any] = [

@@ -39,6 +39,7 @@ from smtpstate import (
 )
 from smtpstate._commands import AuthCancel
 from smtpstate._config import CARRIED, OFFERS, TRUSTED
+from smtpstate._lines import Line, LineEnding
 from smtpstate._params import MAIL_PARAMETERS
 from smtpstate._proxy import ProxyHeader, ProxyReader, ProxyVersion
 from smtpstate._replies import ReplyReader
@@ -248,7 +249,7 @@ def check_replies(said: bytes) -> None:
     for line in said.split(b"\r\n")[:-1]:
         assert len(line) <= 510, line
         assert _CODE.match(line), line
-        whole = reader.add(line) is not None
+        whole = reader.add(Line(line, LineEnding.CRLF, too_long=False)) is not None
     assert whole, "a reply without its last line"
 
 

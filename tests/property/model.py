@@ -62,6 +62,7 @@ from smtpstate.extensions import (
     ret,
     server_limits,
 )
+from smtpstate.policy import STRICT
 from smtpstate_testing import Pair, replay
 from tests.property.snapshots import attempt, snapshot, weight
 
@@ -330,7 +331,12 @@ class Model:
         self.checked: Final[Counter[int]] = Counter()
         self.seen: Final[Counter[str]] = Counter()
         self.pair: Final = Pair(
-            setting.config, client_limits=CLIENT_LIMITS, cut=cut, tls=setting.tls, handler=self._on_server_event
+            setting.config,
+            client_limits=CLIENT_LIMITS,
+            cut=cut,
+            tls=setting.tls,
+            handler=self._on_server_event,
+            client_policy=STRICT,  # our server's replies are beyond reproach
         )
         self.client: Final = self.pair.client
         self.server: Final = self.pair.server
