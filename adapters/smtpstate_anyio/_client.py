@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 
     from smtpstate import ClientEvent, Delivery, Limits
     from smtpstate.delivery import Procedure, Recipient
-    from smtpstate.extensions import Envid, Notify, Parameters, Ret
+    from smtpstate.extensions import Envid, Extension, Notify, Parameters, Ret
     from smtpstate.sasl import Credentials
     from smtpstate_anyio._driver import Machine
     from smtpstate_anyio._source import Octets, Source
@@ -97,13 +97,15 @@ async def connect(
     limits: Limits | None = None,
     lmtp: bool = False,
 ) -> AsyncGenerator[Client, None]:
+    extensions: tuple[Extension, ...] = (),
     """A session with the server at HOST:PORT, greeted and in TLS; the port is 25 by default, 465 with implicit TLS.
 
     `tls` is a TlsMode or its value. With "required" and "implicit" the certificate is verified against `ssl_context`,
     or against the system's authorities. `hostname` is what we say in EHLO. `timeout`, in seconds, bounds everything
     from here to the end; None leaves it to the time that each reply may take. `lmtp` speaks LMTP (RFC 2033), which has
-    no port of its own. Raises DeliveryError: CannotConnect, SessionRefused, TlsUnavailable or ConnectionBroken.
-    ValueError for arguments that make no sense.
+    no port of its own. `extensions` are those of your own that may be used where the server offers them. Raises
+    DeliveryError: CannotConnect, SessionRefused, TlsUnavailable or ConnectionBroken. ValueError for arguments that make
+    no sense.
     """
     mode = TlsMode(tls)
     host, port = split_address(address, _PORTS.get(mode, 25))
@@ -119,6 +121,7 @@ async def connect(
             timeout=None if timeout is None else max(0.0, started + timeout - current_time()),
             lmtp=lmtp,
         )
+            extensions=extensions,
         machine: Machine[ClientEvent] = connection
         if mode is not TlsMode.OFF:
             context = ssl_context or tls_layer.client_context(verify=mode is not TlsMode.OPPORTUNISTIC)
