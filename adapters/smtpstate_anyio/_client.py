@@ -50,6 +50,7 @@ from smtpstate.delivery import (
     recipients_of,
     send_message,
 )
+from smtpstate.extensions import domain_key
 from smtpstate.extensions import parameters as as_parameters
 from smtpstate.sasl import choose
 from smtpstate_anyio._auth import hashing
@@ -96,8 +97,8 @@ async def connect(
     timeout: float | None = 60.0,  # noqa: ASYNC109 - the core keeps it, handshakes and pipelined replies included
     limits: Limits | None = None,
     lmtp: bool = False,
-) -> AsyncGenerator[Client, None]:
     extensions: tuple[Extension, ...] = (),
+) -> AsyncGenerator[Client, None]:
     """A session with the server at HOST:PORT, greeted and in TLS; the port is 25 by default, 465 with implicit TLS.
 
     `tls` is a TlsMode or its value. With "required" and "implicit" the certificate is verified against `ssl_context`,
@@ -120,13 +121,13 @@ async def connect(
             implicit_tls=mode is TlsMode.IMPLICIT,
             timeout=None if timeout is None else max(0.0, started + timeout - current_time()),
             lmtp=lmtp,
-        )
             extensions=extensions,
+        )
         machine: Machine[ClientEvent] = connection
         if mode is not TlsMode.OFF:
             context = ssl_context or tls_layer.client_context(verify=mode is not TlsMode.OPPORTUNISTIC)
             machine = tls_layer.secure(connection, context, server_hostname=host.partition("%")[0])
-        client = Client(connection, Driver(machine, stream, duplex=True))
+        client = Client(connection, Driver(machine, stream, duplex=True), host=host.partition("%")[0], port=port)
         try:
             await client.run(open_session(connection, mode))
         except ConnectionBroken as error:
@@ -147,8 +148,12 @@ async def connect(
 class Client:
     """An open session. `connect` makes it, and ends it."""
 
-    def __init__(self, connection: ClientConnection, driver: Driver[ClientEvent]) -> None:
+    def __init__(
+        self, connection: ClientConnection, driver: Driver[ClientEvent], *, host: str = "", port: int = 0
+    ) -> None:
         self.connection: Final = connection
+        self._host: Final = domain_key(host)  # where we connected to
+        self._port: Final = port
         self._driver: Final = driver
         self._guard: Final = ResourceGuard("sending with")
 
@@ -168,16 +173,26 @@ class Client:
         return self.connection.closed
 
     async def authenticate(
-        self, credentials: Credentials, *, among: Collection[str] | None = None, channel_binding: bool = False
+        self,
+        credentials: Credentials,
+        *,
+        among: Collection[str] | None = None,
+        channel_binding: bool = False,
+        in_clear: bool = False,
+        host: str | None = None,
+        port: int | None = None,
     ) -> None:
         """AUTH, with the strongest mechanism that the server offers; of those in `among`, if given.
 
-        Outside TLS nothing is shown that a listener could use. With `channel_binding`, SCRAM proves to both sides that
-        nobody sits between their TLS sessions: by its -PLUS where the server offers that, and else by saying that it
-        could, which a server whose offer was tampered with refuses. Under TLS 1.3 the server must know
-        tls-server-end-point, the one binding that Python's ssl has there; not each that offers -PLUS does.
+        Outside TLS nothing is shown that a listener could use, unless `in_clear`. With `channel_binding`, SCRAM proves
+        to both sides that nobody sits between their TLS sessions: by its -PLUS where the server offers that, and else
+        by saying that it could, which a server whose offer was tampered with refuses. Under TLS 1.3 the server must
+        know tls-server-end-point, the one binding that Python's ssl has there; not each that offers -PLUS does.
+        OAUTHBEARER says for which `host` and `port` the token is meant: by default those that were given to `connect`
+        (RFC 7628 section 3.1).
 
-        Raises AuthUnavailable; AuthenticationFailed, after which the session is as before; ConnectionBroken.
+        Raises AuthUnavailable; AuthenticationFailed, after which the session is as before; ConnectionBroken; and
+        LocalProtocolError for a `host` that is not ASCII.
         """
         with self._guard:
             closed = self.connection.closed
@@ -191,7 +206,10 @@ class Client:
                 nonce=secrets.token_urlsafe(18),
                 secure=tls is not None,
                 bindings=tls.bindings if channel_binding and tls is not None else (),
+                in_clear=in_clear,
                 among=among,
+                host=self._host if host is None else host,
+                port=self._port if port is None else port,
             )
             if mechanism is None:
                 what = f"it offers {', '.join(offered)}" if offered else "it offers none"
