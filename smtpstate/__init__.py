@@ -30,10 +30,7 @@ from smtpstate._commands import Vrfy as Vrfy
 from smtpstate._config import ServerConfig as ServerConfig
 from smtpstate._config import Transaction as Transaction
 from smtpstate._delivery import ConnectionBroken as ConnectionBroken
-from smtpstate._delivery import Delivery as Delivery
 from smtpstate._delivery import DeliveryError as DeliveryError
-from smtpstate._delivery import RecipientResult as RecipientResult
-from smtpstate._delivery import Result as Result
 from smtpstate._delivery import SessionRefused as SessionRefused
 from smtpstate._delivery import TlsMode as TlsMode
 from smtpstate._delivery import TlsUnavailable as TlsUnavailable
@@ -59,6 +56,9 @@ from smtpstate._events import Trace as Trace
 from smtpstate._events import TraceLine as TraceLine
 from smtpstate._events import TransactionReset as TransactionReset
 from smtpstate._events import Violation as Violation
+from smtpstate._outcomes import Delivery as Delivery
+from smtpstate._outcomes import RecipientResult as RecipientResult
+from smtpstate._outcomes import Result as Result
 from smtpstate._params import BodyType as BodyType
 from smtpstate._replies import EnhancedCode as EnhancedCode
 from smtpstate._replies import Refusal as Refusal

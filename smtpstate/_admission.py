@@ -24,6 +24,8 @@ from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, ParameterTable, 
 from smtpstate._policy import MX, Deviation, Notes, Policy
 from smtpstate._syntax import fault_reply, find_verb, first_word, may_be_international, parse_command, parse_response
 
+_ADDRESSED: Final = frozenset({Verb.MAIL, Verb.RCPT})
+
 # Only for lines that have been parsed.
 _CHUNK_SIZE: Final = re.compile(rb"BDAT[ \t]+([0-9]+)", re.IGNORECASE)
 
@@ -107,7 +109,8 @@ def admit(
         if ending is LineEnding.LF:
             notes.add(Deviation.BARE_LF)
         offered = offered if session.esmtp else ()
-        command = parse_command(verb, line, notes, utf8="SMTPUTF8" in offered)
+        # RFC 6531 section 3.5: a mailbox that needs SMTPUTF8 is told so, whether that is offered or not.
+        command = parse_command(verb, line, notes, utf8="SMTPUTF8" in offered or verb in _ADDRESSED)
         if isinstance(command, Mail):
             check_parameters(command.parameters, tables[0], offered)
         elif isinstance(command, Rcpt):

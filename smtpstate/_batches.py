@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
-from smtpstate._delivery import Delivery, RecipientResult, Result, check_message
+from smtpstate._delivery import check_message, refusals
 from smtpstate._envelope import recipients_of
-from smtpstate._errors import LocalProtocolError
+from smtpstate._outcomes import Delivery, RecipientResult, Result
 from smtpstate._quota import plan
 from smtpstate._replies import Reply
 from smtpstate.extensions import server_limits
@@ -22,26 +22,31 @@ if TYPE_CHECKING:
 
 @final
 class Batches:
-    """The envelopes of one message: one for each transaction, and so one alone where the server has no LIMITS.
+    """The envelopes of one message: one for each transaction, and so one at most where the server has no LIMITS.
 
-    Iterate, give each to `send_message`, and its Delivery to `add`. Whoever is left in the end is to be tried again: by
-    another session where LIMITS allow no more in this one, and where `once` says that the body cannot be read a second
-    time. Raises LocalProtocolError when there is no recipient, or something cannot be spelled.
+    Iterate, give each to `send_message`, and its Delivery to `add`. Those who need what the server lacks are refused at
+    once: they are in no envelope and take nobody's place. Whoever is left in the end is to be tried again: by another
+    session where LIMITS allow no more in this one, and where `once` says that the body cannot be read a second time.
+    Raises LocalProtocolError when there is no recipient, or something cannot be spelled.
     """
 
     def __init__(self, client: ClientConnection, envelope: Envelope, *, once: bool) -> None:
-        if not envelope.recipients:
-            raise LocalProtocolError("a message needs a recipient")
         self._client: Final = client
         self._envelope: Final = envelope
         self._addresses: Final = tuple(one.address for one in recipients_of(envelope.recipients))
         self._limits: Final = server_limits(client.capabilities)
-        self._plan: Final = plan(self._addresses, self._limits, client.tally)
-        self._batches: Final = self._plan.batches[:1] if once else self._plan.batches
+        refused = refusals(client, envelope)
+        self._results: Final = {
+            index: RecipientResult(self._addresses[index], Result.REFUSED, reply) for index, reply in refused.items()
+        }
+        rest = [index for index in range(len(self._addresses)) if index not in refused]
+        planned = plan([self._addresses[index] for index in rest], self._limits, client.tally)
+        batches = [tuple(rest[place] for place in batch) for batch in planned.batches]
+        self._batches: Final = batches[:1] if once else batches
+        self._left_out: Final = {rest[place]: excess for place, excess in planned.left_out.items()}
         if len(self._batches) > 1:  # a mistake in a later one must not cost the earlier ones
             for batch in self._batches:
                 check_message(client, self._part(batch))
-        self._results: Final[dict[int, RecipientResult]] = {}
         self._done: int = 0
 
     def __iter__(self) -> Iterator[Envelope]:
@@ -66,7 +71,7 @@ class Batches:
         for index, address in enumerate(self._addresses):
             result = self._results.get(index)
             if result is None:
-                reply = self._ending if index in lost else self._refusal(self._plan.left_out.get(index))
+                reply = self._ending if index in lost else self._refusal(self._left_out.get(index))
                 result = RecipientResult(address, Result.RETRY, reply)
             results.append(result)
         return Delivery(tuple(results), self._client.closed)

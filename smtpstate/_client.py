@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, final
 
-from smtpstate._budget import Clock, Limits, TimerTable
+from smtpstate._budget import Clock, Limits, Patience, most_at_once
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
 from smtpstate._commands import Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Verb, XClient
 from smtpstate._dot import DotEncoder
@@ -84,7 +84,8 @@ class ClientConnection:
         self._lines: Final = LineReader()
         self._reader: ReplyReader = ReplyReader(self._limits.reply_lines, self._limits.reply)
         self._out: Final = Output()
-        self._timers: Final = TimerTable()
+        self._most: Final = most_at_once(self._limits)
+        self._patience: Final = Patience(self._limits)
         self._events: Final[deque[ClientEvent]] = deque()
         self._asked: Final[deque[Question]] = deque([Connected()])  # written, in order; a reply is due for each
         self._queued: Final[deque[Command]] = deque()  # not written: the server has to catch up first
@@ -98,17 +99,14 @@ class ClientConnection:
         self._asked_utf8: bool = False  # whether the last MAIL asked for SMTPUTF8
         self._accepted: int = 0  # recipients of the open transaction
         self._due: int = 0  # replies for the end of a message that are still to come, the first among them
-        self._request: Timer = Timer.GREETING
-        self._flow: Flow | None = None
         self._handshake: bool = implicit_tls
         self._eof: bool = False
         self._closed: ConnectionClosed | None = None
         self._assumed.advance(Verb.CONNECT, Outcome.OK)
         if timeout is not None:
-            self._timers.grant(Timer.SESSION, timeout)
-            self._timers.run(Timer.SESSION, clock())
+            self._patience.bound(timeout, clock())
         if implicit_tls:
-            self._expect(Timer.HANDSHAKE, self._limits.handshake_seconds)
+            self._patience.expect(Timer.HANDSHAKE, self._limits.handshake_seconds)
         else:
             self._expect_reply()
 
@@ -153,7 +151,7 @@ class ClientConnection:
     @property
     def deadline(self) -> float | None:
         """When to call `handle_timeout()`, on the clock that was given; None: never."""
-        return self._timers.deadline
+        return self._patience.deadline
 
     # Inputs.
 
@@ -190,7 +188,7 @@ class ClientConnection:
             self._expect_reply()
         else:
             self._take_offers(NO_CAPABILITIES)
-            self._timers.stop(self._request)
+            self._patience.expect_nothing()
 
     def tls_failed(self) -> None:
         """The handshake failed: nothing but closing is left (RFC 3207 section 4.1)."""
@@ -216,12 +214,13 @@ class ClientConnection:
             case Body():
                 self._need_body()
                 self._out.put(self._encoded(item.data))
-                self._expect(Timer.BODY, self._limits.block_seconds)
+                self._patience.send_body()
             case EndOfMessage():
                 self._need_body()
                 if self._chunk_left:
                     raise LocalProtocolError("a chunk ends by its size")
                 self._out.put(self._encoder.finish())
+                self._patience.begin_body()
                 self._ask(item)
                 self._assumed.advance(Verb.END, Outcome.OK)
             case _:
@@ -231,6 +230,7 @@ class ClientConnection:
                 self.tally.spend(item, server_limits(self.capabilities))
                 if isinstance(item, Bdat):
                     self._chunk_left = item.size
+                    self._patience.begin_body()
                 if self._may_write():  # never while others wait: what keeps them keeps this one, too
                     self._out.put(octets)
                     self._ask(item)
@@ -282,13 +282,14 @@ class ClientConnection:
         """The next event, or what to do until there is one."""
         while True:
             if self._events:
-                self._flow = None
+                self._patience.pause()
                 return self._events.popleft()
             if self._closed is not None:
                 return self._closed
             flow = self._step()
             if flow is not None:
-                return self._wait(flow)
+                self._patience.wait(flow, self._clock)
+                return flow
 
     def data_to_send(self) -> bytes:
         """Octets for the peer, b"" when there are none. Asking again says that the last piece has left."""
@@ -298,10 +299,15 @@ class ClientConnection:
             if len(self._asked) == self._unsent and (self._mid_reply or len(self._lines)):
                 self._early = True
             self._unsent = 0
-        octets = self._out.take()
-        if not octets and self._request is Timer.BODY:
-            self._expect_reply()  # the block has left: its chunk's reply is due, or the next block, which is for us
-            self._timers.run(self._request, self._clock())
+        left = self._out.in_flight
+        octets = self._out.take(self._most)
+        if self._patience.sends_body:
+            now = self._clock()
+            self._patience.sent(left, now)
+            if not octets:  # a chunk's reply is due, or the next piece, which is for us to bring
+                self._patience.body_has_left(now)
+                self._expect_reply()
+                self._patience.wait(Flow.NEED_DATA, self._clock)
         return octets
 
     def _step(self) -> Flow | None:
@@ -363,7 +369,7 @@ class ClientConnection:
         self._asked.popleft()
         if isinstance(question, Ehlo | Helo | Lhlo | XClient):
             self._hellos -= 1
-        if self._request is not Timer.BODY:  # a block on its way out keeps the time it has
+        if not self._patience.sends_body:  # what is on its way out keeps the time that it has
             self._expect_reply()
         had_recipients = self._session.phase is Phase.RCPT
         advance(self._session, question, outcome)
@@ -399,6 +405,7 @@ class ClientConnection:
                 self._accepted += 1
             case _ if question.verb is Verb.DATA:
                 self._encoder = DotEncoder()
+                self._patience.begin_body()
             case _ if question.verb is Verb.XCLIENT:
                 self._take_offers(NO_CAPABILITIES)
             case _ if question.verb is Verb.QUIT:
@@ -406,7 +413,7 @@ class ClientConnection:
             case _ if question.verb is Verb.STARTTLS and len(self._lines):
                 self._violate(Violation.EARLY_PLAINTEXT)
             case _ if question.verb is Verb.STARTTLS:
-                self._expect(Timer.HANDSHAKE, self._limits.handshake_seconds)
+                self._patience.expect(Timer.HANDSHAKE, self._limits.handshake_seconds)
             case _:
                 pass
 
@@ -461,33 +468,18 @@ class ClientConnection:
             self._lines.clear()
             self._asked.clear()
             self._queued.clear()
-            self._timers.stop_all()
+            self._patience.stop()
 
     def _cut_off(self) -> bool:
-        timer = self._timers.expired(self._clock())
+        timer = self._patience.expired(self._clock())
         if timer is None:
             return False
         self._end(ConnectionClosed(CloseReason.TIMEOUT, timer=timer))
         return True
 
-    def _expect(self, timer: Timer, seconds: float) -> None:
-        """From here on the peer spends a fresh budget."""
-        self._timers.stop(self._request)
-        self._request = timer
-        self._timers.grant(timer, seconds)
-        self._flow = None
-
     def _expect_reply(self) -> None:
         """The time that the oldest outstanding reply may take; nothing runs when none is due."""
-        self._timers.stop(self._request)
-        self._flow = None
         if self._asked:
-            self._expect(*time_for(self._asked[0], self._limits))
+            self._patience.expect(*time_for(self._asked[0], self._limits))
         else:
-            self._request = Timer.COMMAND
-
-    def _wait(self, flow: Flow) -> Flow:
-        if flow is not self._flow:
-            self._flow = flow
-            self._timers.run(self._request, self._clock())
-        return flow
+            self._patience.expect_nothing()

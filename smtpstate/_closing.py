@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 from smtpstate._events import CloseReason, ConnectionClosed, Flow
 
 if TYPE_CHECKING:
-    from smtpstate._budget import Budgets, Limits
+    from smtpstate._budget import Budgets
 
 # After these the peer may still be reading what it asked for.
 _READS_ON: Final = frozenset({CloseReason.QUIT, CloseReason.EOF})
@@ -21,10 +21,9 @@ _READS_ON: Final = frozenset({CloseReason.QUIT, CloseReason.EOF})
 class Closing:
     """How a session ends. `ending` is how, once that is decided; `closed` is the same, once it is over."""
 
-    __slots__ = ("_budgets", "_limits", "_lingered", "closed", "ending", "eof", "half_close")
+    __slots__ = ("_budgets", "_lingered", "closed", "ending", "eof", "half_close")
 
-    def __init__(self, limits: Limits, budgets: Budgets) -> None:
-        self._limits: Final = limits
+    def __init__(self, budgets: Budgets) -> None:
         self._budgets: Final = budgets
         self._lingered: int = 0
         self.ending: ConnectionClosed | None = None
@@ -36,7 +35,8 @@ class Closing:
         """Nothing more is read. Replies that are due may take their time; whoever was cut off has had his."""
         self.ending = ending
         patient = ending.reason in _READS_ON
-        self._budgets.only_linger(self._limits.command_seconds if patient else self._limits.linger_seconds)
+        limits = self._budgets.limits
+        self._budgets.only_linger(limits.command_seconds if patient else limits.linger_seconds)
 
     def drop(self, octets: int) -> None:
         """Octets came in that nobody reads any more."""
@@ -48,8 +48,8 @@ class Closing:
             return Flow.NEED_FLUSH
         if not self.half_close:
             self.half_close = True
-            self._budgets.only_linger(self._limits.linger_seconds)
-        return None if self.eof or self._lingered > self._limits.linger else Flow.NEED_DATA
+            self._budgets.only_linger(self._budgets.limits.linger_seconds)
+        return None if self.eof or self._lingered > self._budgets.limits.linger else Flow.NEED_DATA
 
     def finish(self, closed: ConnectionClosed) -> None:
         """It is over."""

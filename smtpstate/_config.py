@@ -13,6 +13,7 @@ from smtpstate._carried import ServerLimits
 from smtpstate._choice import announced
 from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._errors import GrammarError, LocalProtocolError
+from smtpstate._events import Violation
 from smtpstate._params import command_line
 from smtpstate._policy import MX, Policy
 from smtpstate._replies import Reply
@@ -29,17 +30,22 @@ if TYPE_CHECKING:
 SHUTTING_DOWN: Final = Reply(421, "Service shutting down", enhanced="4.3.2")
 TIMED_OUT: Final = Reply(421, "Timeout exceeded", enhanced="4.4.2")
 HANDLER_TIMED_OUT: Final = Reply(421, "Local error in processing", enhanced="4.3.0")
-TOO_MANY_ERRORS: Final = Reply(421, "Too many errors", enhanced="4.7.0")
-TOO_MUCH_JUNK: Final = Reply(421, "Too many commands without a message", enhanced="4.7.0")
 LINE_TOO_LONG: Final = Reply(500, "Line too long", enhanced="5.5.2")
 AUTH_LINE_TOO_LONG: Final = Reply(500, "Authentication exchange line too long", enhanced="5.5.6")
 EARLY_PLAINTEXT: Final = Reply(554, "Nothing may follow STARTTLS before the handshake", enhanced="5.5.0")
-TOO_MANY_AUTH_FAILURES: Final = Reply(421, "Too many failed attempts", enhanced="4.7.0")
 UNKNOWN_MECHANISM: Final = Reply(504, "Mechanism not offered", enhanced="5.5.4")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "Too many recipients", enhanced="4.5.3")
 TOO_MANY_DOMAINS: Final = Reply(452, "Too many domains in one session", enhanced="4.5.3")
 TOO_MANY_TRANSACTIONS: Final = Reply(452, "Too many transactions in one session", enhanced="4.7.0")
 MESSAGE_TOO_LARGE: Final = Reply(552, "Message exceeds the size limit", enhanced="5.3.4")
+
+# What there was too much of, and what is said where that ends the session.
+ENDINGS: Final[dict[Violation, Reply]] = {
+    Violation.TOO_MANY_COMMANDS: Reply(421, "Too many commands without a message", enhanced="4.7.0"),
+    Violation.TOO_MUCH_JUNK: Reply(421, "Too many commands without a message", enhanced="4.7.0"),
+    Violation.TOO_MANY_ERRORS: Reply(421, "Too many errors", enhanced="4.7.0"),
+    Violation.TOO_MANY_AUTH_FAILURES: Reply(421, "Too many failed attempts", enhanced="4.7.0"),
+}
 
 # RFC 2034 section 4: no enhanced code in the greeting or in the answer to a hello.
 _PLAIN_REPLIES: Final = frozenset({Verb.CONNECT, *HELLOS})

@@ -9,7 +9,8 @@ from smtpstate._budget import Budgets
 from smtpstate._choice import announced
 from smtpstate._closing import Closing
 from smtpstate._commands import Expn, Mail, Vrfy
-from smtpstate._config import TOO_MANY_ERRORS, ServerConfig, Transaction
+from smtpstate._conduct import Conduct
+from smtpstate._config import ENDINGS, ServerConfig, Transaction
 from smtpstate._events import (
     CloseReason,
     CommandRefused,
@@ -32,6 +33,7 @@ from smtpstate._state import HELLOS, Outcome, Phase
 from smtpstate._verbs import Verb
 
 if TYPE_CHECKING:
+    from smtpstate._budget import Limits
     from smtpstate._events import TlsInfo
     from smtpstate._xclient import XClient, XForward
 
@@ -69,7 +71,8 @@ class Conversation:
         self.lines: Final = LineReader()
         self.out: Final = Output()
         self.budgets: Final = Budgets(config.limits)
-        self.closing: Final = Closing(config.limits, self.budgets)
+        self.conduct: Final = Conduct(config.limits)
+        self.closing: Final = Closing(self.budgets)
         self.events: Final[deque[ServerEvent]] = deque()
         self.owed: Owed | None = None
         self.transaction: Transaction | None = None
@@ -83,7 +86,6 @@ class Conversation:
         self.mechanisms: tuple[str, ...] = config.mechanisms_in(None)
         self._tls: TlsInfo | None = None
         self._trace: Final = trace
-        self._errors: int = 0
         self.budgets.expect(Timer.HANDSHAKE if handshake else Timer.COMMAND)
 
     @property
@@ -162,7 +164,9 @@ class Conversation:
         return self.encode(Verb.NOOP if self.owed is None else self.owed.verb, reply)
 
     def put(self, octets: bytes) -> None:
-        """Queues octets."""
+        """Queues the octets of a reply; they are late where there were too many errors, if anything follows them."""
+        if self.conduct.makes_late and not self.is_over:
+            self.out.hold()
         self.out.put(octets)
         if self._trace is not None:
             self._trace(TraceLine("S", octets))
@@ -217,6 +221,18 @@ class Conversation:
         self.session.advance(Verb.TLS, Outcome.OK)
         self.budgets.expect(Timer.COMMAND)
 
+    # Time.
+
+    def switch(self, limits: Limits, now: float) -> None:
+        """From `now` on these limits hold, of those that nobody was told of."""
+        self.conduct.limits = limits
+        self.budgets.switch(limits, now)
+
+    def end_delay(self) -> None:
+        """What was late has waited long enough."""
+        self.budgets.end_delay()
+        self.out.release()
+
     # What is missing.
 
     def need(self, flow: Flow) -> Flow | None:
@@ -230,12 +246,22 @@ class Conversation:
 
     def turn_down(self, refused: CommandRefused, *, error: bool = True) -> None:
         """Answers a line that breaks a rule; too many of them end the session."""
-        self._errors += error
-        if self._errors > self.config.limits.errors:
-            self.violate(Violation.TOO_MANY_ERRORS, TOO_MANY_ERRORS)
+        if error and self.ends_for(self.conduct.error()):
             return
         self.say(refused.reply)
         self.events.append(refused)
+
+    def blame(self, refusal: Reply) -> None:
+        """`refusal` was said: a 5yz is an error of the peer, while a 4yz says that something is wrong here."""
+        if refusal.code // 100 == 5:
+            self.ends_for(self.conduct.error())
+
+    def ends_for(self, violation: Violation | None) -> bool:
+        """Ends the session for what there was too much of; whether there was."""
+        if violation is None:
+            return False
+        self.violate(violation, ENDINGS[violation])
+        return True
 
     def violate(self, violation: Violation, reply: Reply) -> None:
         """Ends the session for cause."""
@@ -256,6 +282,7 @@ class Conversation:
         """Nothing but closing is left."""
         self.handshake = False
         self.session.advance(Verb.CONNECT, Outcome.CLOSE)
+        self.out.release()
         self._forget()
         self.closing.begin(ending)
 

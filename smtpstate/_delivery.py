@@ -12,7 +12,7 @@ returns, which may take its time. The driver sends it back in. What the procedur
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, final
@@ -44,6 +44,7 @@ from smtpstate._events import (
     ReplyReceived,
 )
 from smtpstate._international import spelled
+from smtpstate._outcomes import Answers, Delivery, Result, is_yes
 from smtpstate._params import BodyType, Parameters
 from smtpstate._quota import plan
 from smtpstate._replies import Reply
@@ -116,46 +117,6 @@ class ConnectionBroken(DeliveryError):
             what.append(str(closed.reply))
         super().__init__("the connection broke: " + ", ".join(what))
         self.closed: ConnectionClosed = closed
-
-
-class Result(StrEnum):
-    """What became of a recipient."""
-
-    ACCEPTED = "accepted"
-    RETRY = "retry"  # 4yz, or the connection went before the final dot: try again later
-    REFUSED = "refused"  # 5yz: do not try again
-    UNKNOWN = "unknown"  # the connection went after the final dot and before its answer
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class RecipientResult:
-    """One recipient's outcome and the reply that decided it; None when no reply did."""
-
-    address: str
-    outcome: Result
-    reply: Reply | None
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What became of one message, recipient by recipient, in the order given."""
-
-    results: tuple[RecipientResult, ...]
-    closed: ConnectionClosed | None = None  # how the connection ended, if it did on the way
-
-    def __iter__(self) -> Iterator[RecipientResult]:
-        return iter(self.results)
-
-    @property
-    def all_accepted(self) -> bool:
-        """Whether every recipient was accepted."""
-        return all(result.outcome is Result.ACCEPTED for result in self.results)
-
-    def having(self, outcome: Result) -> tuple[str, ...]:
-        """The addresses with this outcome."""
-        return tuple(result.address for result in self.results if result.outcome is outcome)
 
 
 @final
@@ -272,9 +233,17 @@ def send_message(client: ClientConnection, envelope: Envelope) -> Procedure[Deli
 
 def check_message(client: ClientConnection, envelope: Envelope) -> None:
     """Raises LocalProtocolError where `send_message` would; nothing is sent."""
+    _Message(client, envelope).commands()
+
+
+def refusals(client: ClientConnection, envelope: Envelope) -> dict[int, Reply]:
+    """Those whom `send_message` would ask nobody about, since the server lacks what they need; by their place, and why.
+
+    Raises LocalProtocolError when there is no recipient, or something cannot be spelled, whatever the limits are.
+    """
     message = _Message(client, envelope)
-    if message.lacks() is None:
-        message.commands()
+    message.fitting()
+    return message.answers.refused
 
 
 @final
@@ -283,19 +252,13 @@ class _Message:
         self.client = client
         self.envelope = envelope
         self.recipients = recipients_of(envelope.recipients)
-        self.refused: dict[int, Reply] = {}  # recipients that nobody is asked about, since the server lacks something
+        self.answers = Answers([one.address for one in self.recipients])
         self.chunked: bool = envelope.binary or (envelope.chunked and client.capabilities.chunking)
-        self.mail: Reply | None = None
-        self.rcpts: list[Reply] = []  # in the order of the recipients, those refused by us left out
-        self.verdict: Reply | None = None  # what decides for all that were accepted
-        self.finals: list[Reply] = []  # LMTP's: one for each that was accepted, in order
 
     def run(self) -> Procedure[Delivery]:
-        client = self.client
-        if (lacks := self.lacks()) is not None:
-            return Delivery(tuple(RecipientResult(r.address, Result.REFUSED, lacks) for r in self.recipients))
+        client, answers = self.client, self.answers
         commands = self.commands()
-        if len(self.refused) == len(self.recipients):
+        if not commands:
             return self.judged(Result.REFUSED)
         pipelining = client.capabilities.pipelining
         if pipelining:
@@ -311,14 +274,14 @@ class _Message:
                 return self.judged(Result.RETRY)
             match event.to:
                 case Mail():
-                    self.mail = event.reply
+                    answers.mail = event.reply
                 case Rcpt():
-                    self.rcpts.append(event.reply)
+                    answers.rcpts.append(event.reply)
                 case _ if Outcome.of(event.reply.code) is Outcome.MORE:
                     pass  # the body decides
                 case _:
-                    self.verdict = event.reply
-        if self.chunked and self.anybody and _is_yes(self.mail):
+                    answers.verdict = event.reply
+        if self.chunked and answers.accepted and is_yes(answers.mail):
             undecided = yield from self.chunks()
         elif client.can_send_body:
             undecided = yield from self.body()
@@ -337,9 +300,9 @@ class _Message:
             return None if offered.binary_mime else NO_BINARY
         return NO_EIGHT_BIT if envelope.eight_bit and not envelope.utf8 and not offered.eight_bit_mime else None
 
-    def commands(self) -> list[Mail | Rcpt | Data]:
-        """The whole transaction up to its body. Raises LocalProtocolError before anything is sent."""
-        client, envelope = self.client, self.envelope
+    def fitting(self) -> tuple[Mail, list[Rcpt]]:
+        """What can be said to this server; those of whom nothing can are refused. Raises LocalProtocolError."""
+        client, envelope, answers = self.client, self.envelope, self.answers
         if not self.recipients:
             raise LocalProtocolError("a message needs a recipient")
         mail_table, rcpt_table, extensions = client.tables
@@ -349,34 +312,39 @@ class _Message:
         body = BodyType.EIGHTBITMIME if needs_eight_bit and client.capabilities.eight_bit_mime else None
         body = BodyType.BINARYMIME if envelope.binary else body
         mail = Mail.of(envelope.sender, size=size, body=body, parameters=envelope.parameters)
+        if (lacks := self.lacks()) is not None:
+            answers.refused = dict.fromkeys(range(len(self.recipients)), lacks)
+            return mail, []
         mail, refusal = fitted(mail, mail_table, offered)
         rcpts: dict[int, Rcpt] = {}
         for index, recipient in enumerate(self.recipients):
             rcpt = Rcpt.of(recipient.address, parameters=recipient.parameters)
             rcpts[index], refused = fitted(rcpt, rcpt_table, offered)
             if (lacks := refusal or refused) is not None:
-                self.refused[index] = lacks
+                answers.refused[index] = lacks
                 del rcpts[index]
         # RFC 6531 section 3.1: SMTPUTF8 is nothing without 8BITMIME.
         smtputf8 = client.capabilities.smtputf8 and client.capabilities.eight_bit_mime
         mail, tried = spelled(mail, list(rcpts.values()), headers=envelope.utf8, offered=smtputf8)
-        self.refused |= {index: to for index, to in zip(rcpts, tried, strict=True) if isinstance(to, Reply)}
-        if len(self.refused) == len(self.recipients):
+        answers.refused |= {index: to for index, to in zip(rcpts, tried, strict=True) if isinstance(to, Reply)}
+        return mail, [to for to in tried if isinstance(to, Rcpt)]
+
+    def commands(self) -> list[Mail | Rcpt | Data]:
+        """The whole transaction up to its body; nothing where all are refused. Raises LocalProtocolError."""
+        client = self.client
+        mail, rcpts = self.fitting()
+        if not rcpts:
             return []
-        commands: list[Mail | Rcpt | Data] = [mail, *(to for to in tried if isinstance(to, Rcpt))]
+        commands: list[Mail | Rcpt | Data] = [mail, *rcpts]
         if not self.chunked:
             commands.append(Data())
         for command in commands:
             client.check(command, utf8=mail.smtputf8)
-        asked = [one.address for index, one in enumerate(self.recipients) if index not in self.refused]
+        asked = [one.address for index, one in enumerate(self.recipients) if index not in self.answers.refused]
         planned = plan(asked, server_limits(client.capabilities), client.tally)
         if len(planned.batches) != 1 or planned.left_out:
             raise LocalProtocolError("more than one transaction may have, or the session: see the server's LIMITS")
         return commands
-
-    @property
-    def anybody(self) -> bool:
-        return any(_is_yes(reply) for reply in self.rcpts)
 
     def is_hopeless(self, command: Mail | Rcpt | Data) -> bool:
         """In lock-step we know better than to go on: MAIL was refused, or nobody is left for DATA."""
@@ -384,9 +352,9 @@ class _Message:
             case Mail():
                 return False
             case Rcpt():
-                return not _is_yes(self.mail)
+                return not is_yes(self.answers.mail)
             case _:
-                return not self.anybody
+                return not self.answers.accepted
 
     def body(self) -> Procedure[Result]:
         """The body after a 354, and what decides; what is undecided after that is returned."""
@@ -400,7 +368,7 @@ class _Message:
             elif client.send(Body(chunk)):
                 event = yield Wants.EVENT  # lets it leave, and looks whether the server has had enough
                 if isinstance(event, ReplyReceived):
-                    self.verdict = event.reply
+                    self.answers.verdict = event.reply
                     return Result.RETRY
         yield from self.end(Verb.END)
         return Result.UNKNOWN if dotted else Result.RETRY
@@ -424,8 +392,8 @@ class _Message:
                 event = yield from next_reply(Verb.BDAT)
                 if isinstance(event, ConnectionClosed):
                     break
-                if not _is_yes(event.reply):
-                    self.verdict = event.reply
+                if not is_yes(event.reply):
+                    self.answers.verdict = event.reply
                     break
             held = piece if binary else newlines.normalize(piece)
             end = held[-2:] or end
@@ -436,14 +404,15 @@ class _Message:
 
     def end(self, verb: Verb) -> Procedure[None]:
         """The reply to the end of the message; in LMTP those for all that were accepted (RFC 2033 section 4.2)."""
-        due = sum(_is_yes(reply) for reply in self.rcpts) if self.client.lmtp else 1
-        while len(self.finals) < due:
+        due = self.answers.accepted if self.client.lmtp else 1
+        while len(self.answers.finals) < due:
             event = yield from next_reply(verb)
             if isinstance(event, ConnectionClosed):
                 if event.reply is not None and Outcome.of(event.reply.code) is Outcome.FAIL:
-                    self.verdict = event.reply  # it came before the dot left: the message was refused, for everybody
+                    # It came before the dot left: the message was refused, for everybody.
+                    self.answers.verdict = event.reply
                 return
-            self.finals.append(event.reply)
+            self.answers.finals.append(event.reply)
 
     def reset(self) -> Procedure[None]:
         """Leaves no half transaction behind on a connection that may be used again."""
@@ -453,40 +422,9 @@ class _Message:
             except ConnectionBroken:
                 return
 
-    # What became of it.
-
     def judged(self, undecided: Result) -> Delivery:
-        """A refusal of MAIL or of a recipient stands; the others are decided by the end, or are `undecided`."""
-        closed = self.client.closed
-        finals = iter(self.finals)
-        rcpts = iter(self.rcpts)
-        results: list[RecipientResult] = []
-        for index, recipient in enumerate(self.recipients):
-            reply = self.refused.get(index, self.mail)
-            if index not in self.refused and (reply is None or _is_yes(reply)):
-                reply = next(rcpts, None)
-            if reply is None or _is_yes(reply):
-                reply = self.verdict or self.final(finals, accepted=reply is not None)
-            if reply is not None:
-                results.append(RecipientResult(recipient.address, _result(reply), reply))
-            else:
-                told = None if closed is None or undecided is Result.UNKNOWN else closed.reply
-                results.append(RecipientResult(recipient.address, undecided, told))
-        return Delivery(tuple(results), closed)
-
-    def final(self, finals: Iterator[Reply], *, accepted: bool) -> Reply | None:
-        """The reply to the end of the message that is this recipient's."""
-        if not accepted or not self.finals:
-            return None
-        return next(finals, None) if self.client.lmtp else self.finals[0]
-
-
-def _is_yes(reply: Reply | None) -> bool:
-    return reply is not None and reply.code // 100 == 2
-
-
-def _result(reply: Reply) -> Result:
-    return {2: Result.ACCEPTED, 5: Result.REFUSED}.get(reply.code // 100, Result.RETRY)
+        """What became of it, with this for those whom no answer decides for."""
+        return self.answers.delivery(undecided, self.client.closed, each=self.client.lmtp)
 
 
 def quit_session(client: ClientConnection) -> Procedure[None]:

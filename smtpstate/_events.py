@@ -46,6 +46,7 @@ class Flow(Enum):
 
     NEED_DATA = "drain `data_to_send()`, then read until the deadline"
     NEED_FLUSH = "drain `data_to_send()`, do not read"
+    WAIT = "drain, then wait until the deadline: a reply is late on purpose"
     NEED_TLS = "drain, then run a TLS handshake until the deadline; `tls.secure` does it for you"
     NEED_COMMAND = "nothing is outstanding: drain, then send something; reading is allowed"
 
@@ -75,6 +76,7 @@ class Timer(IntEnum):
     HANDLER = 6
     SESSION = 7
     LINGER = 8
+    DELAY = 9
 
 
 class Violation(Enum):
@@ -89,7 +91,7 @@ class Violation(Enum):
     PARAMETER_SYNTAX = "RFC 5321 section 4.1.2, esmtp-param"
     PARAMETER_VALUE = "RFC 5321 section 4.1.1.11"
     PARAMETER_UNKNOWN = "RFC 5321 section 4.1.1.11, not offered"
-    NON_ASCII = "RFC 6531 section 3.5, UTF-8 in a transaction that did not ask for SMTPUTF8"
+    NON_ASCII = "RFC 6531 section 3.5, UTF-8 in a transaction that did not ask for SMTPUTF8, offered or not"
     LINE_TOO_LONG = "RFC 5321 section 4.5.3.1.4"
     TOO_MANY_RECIPIENTS = "RFC 5321 section 4.5.3.1.10"
     TOO_MANY_DOMAINS = "RFC 9422 section 4, RCPTDOMAINMAX"
@@ -102,6 +104,7 @@ class Violation(Enum):
     CHUNK_SIZE = "RFC 3030 section 2, a size that leaves the end of the chunk unknown"
     TOO_MANY_AUTH_FAILURES = "RFC 4954 section 4, failed attempts"
     TOO_MANY_ERRORS = "RFC 5321 section 7.8, errors"
+    TOO_MANY_COMMANDS = "RFC 5321 section 7.8, commands and no message"
     TOO_MUCH_JUNK = "RFC 5321 section 7.8, commands that bring no mail nearer"
     UNSOLICITED_REPLY = "RFC 5321 section 4.2, a reply that nobody asked for"
     UNEXPECTED_REPLY = "RFC 5321 section 4.3.2, a first digit that this command does not know"

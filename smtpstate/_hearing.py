@@ -9,11 +9,9 @@ from smtpstate._commands import AuthCancel, AuthResponse, Bdat, Command, Mail, R
 from smtpstate._config import (
     EARLY_PLAINTEXT,
     MESSAGE_TOO_LARGE,
-    TOO_MANY_AUTH_FAILURES,
     TOO_MANY_DOMAINS,
     TOO_MANY_RECIPIENTS,
     TOO_MANY_TRANSACTIONS,
-    TOO_MUCH_JUNK,
 )
 from smtpstate._events import CommandRefused, Flow, Timer, Violation
 from smtpstate._quota import Excess, Tally
@@ -40,15 +38,14 @@ _EXCESSES: Final[dict[Excess, tuple[Violation, Reply]]] = {
 class Hearing:
     """Reads lines for `talk`: events are queued and refusals said, or a Flow says what is missing."""
 
-    __slots__ = ("_failures", "_junk", "_quota", "_reception", "_talk", "_tally")
+    __slots__ = ("_overshoot", "_quota", "_reception", "_talk", "_tally")
 
     def __init__(self, talk: Conversation, reception: Reception) -> None:
         self._talk: Final = talk
         self._reception: Final = reception
         self._quota: Final = talk.config.quota
         self._tally: Final = Tally()
-        self._junk: int = 0
-        self._failures: int = 0
+        self._overshoot: int = 0  # recipients above the limit, in the open transaction
 
     def read_command(self) -> Flow | None:
         """The next command."""
@@ -59,6 +56,8 @@ class Hearing:
             return talk.need(Flow.NEED_DATA)
         talk.budgets.expect(Timer.COMMAND)
         talk.heard(masked(line.data))
+        if talk.ends_for(talk.conduct.command()):
+            return None
         admitted = refuse_long(line, talk.lines.dropped, limit) or admit(
             line.data,
             talk.session,
@@ -96,7 +95,7 @@ class Hearing:
             case AuthCancel():
                 talk.events.append(admitted)
                 talk.answer(Verb.RESPONSE, AUTH_CANCELLED)
-                self.count_failure()
+                talk.ends_for(talk.conduct.failure())
             case AuthResponse():
                 talk.events.append(admitted)
             case _:
@@ -106,18 +105,16 @@ class Hearing:
     def _take(self, command: Command) -> None:
         talk, row = self._talk, COMMANDS[command.verb]
         limits = talk.config.limits
-        self._junk += row.junk or command == _EMPTY_CHUNK
+        if (row.junk or command == _EMPTY_CHUNK) and talk.ends_for(talk.conduct.junk()):
+            return
         match command:
-            case _ if self._junk > limits.junk:
-                talk.violate(Violation.TOO_MUCH_JUNK, TOO_MUCH_JUNK)
             case Mail() if (command.size or 0) > limits.message:
                 talk.turn_down(CommandRefused(command.raw, Violation.SIZE_TOO_LARGE, MESSAGE_TOO_LARGE))
             case Bdat():
                 self._reception.begin_chunk(command)
             case Mail() | Rcpt() if (excess := self._tally.excess(command, self._quota)) is not None:
                 violation, reply = _EXCESSES[excess]
-                # A client that has more recipients than we knew is no nuisance; one that goes on with MAIL is.
-                talk.turn_down(CommandRefused(command.raw, violation, reply), error=excess is Excess.TRANSACTIONS)
+                talk.turn_down(CommandRefused(command.raw, violation, reply), error=self._is_error(excess))
             case XClient():
                 talk.speak_for(command)
             case StartTls() if len(talk.lines):
@@ -127,16 +124,15 @@ class Hearing:
                 if not talk.config.asks(command.verb):
                     talk.answer(command.verb, row.silence or row.success)
 
-    def count_failure(self) -> None:
-        """An AUTH attempt failed; too many of them end the session (RFC 4954 section 4)."""
-        self._failures += 1
-        if self._failures >= self._talk.config.limits.auth_failures:
-            self._talk.violate(Violation.TOO_MANY_AUTH_FAILURES, TOO_MANY_AUTH_FAILURES)
+    def _is_error(self, excess: Excess) -> bool:
+        """A client that has more recipients than we knew is no nuisance, up to a point; one that says MAIL again is."""
+        if excess is Excess.TRANSACTIONS:
+            return True
+        self._overshoot += 1
+        return self._overshoot > self._talk.config.limits.recipient_overshoot
 
     def count(self, accepted: Mail | Rcpt) -> None:
         """A transaction or a recipient was accepted."""
         self._tally.count(accepted, self._quota)
-
-    def forget_junk(self) -> None:
-        """A message arrived."""
-        self._junk = 0
+        if isinstance(accepted, Mail):
+            self._overshoot = 0

@@ -87,14 +87,16 @@ class Reception:
         talk, intake = self._talk, self._intake
         talk.heard(b"(%d octets)%s" % (intake.size, b" ." if intake.last else b""))
         talk.budgets.expect(Timer.COMMAND)
-        if not intake.last:
-            talk.answer(Verb.CHUNK, intake.refusal or CHUNK_TAKEN)
-        elif intake.refusal is None:
-            talk.events.append(intake.end)
-        else:
-            for _ in range(self._due - 1):
-                talk.say(intake.refusal)
-            talk.answer(Verb.END, intake.refusal)
+        if intake.refusal is None:
+            if intake.last:
+                talk.events.append(intake.end)
+            else:
+                talk.answer(Verb.CHUNK, CHUNK_TAKEN)
+            return
+        for _ in range(self._due - 1 if intake.last else 0):
+            talk.say(intake.refusal)
+        talk.answer(Verb.END if intake.last else Verb.CHUNK, intake.refusal)
+        talk.blame(intake.refusal)
 
     def drop(self) -> Flow | None:
         """Drops the octets of a refused BDAT, which is answered at their end."""

@@ -104,6 +104,7 @@ class ServerConnection:
         self._talk: Final = Conversation(config, trace, handshake=implicit_tls, peer=peer, trusted=trusted)
         self._reception: Final = Reception(self._talk)
         self._hearing: Final = Hearing(self._talk, self._reception)
+        self._stress: bool = False
         self._overdue: bool = False  # the handler's time was up, and its verdict comes too late
         self._due: int = 1  # verdicts that the end of a message is still owed
 
@@ -118,6 +119,20 @@ class ServerConnection:
     def peer(self) -> Peer | None:
         """Who is at the other end: who connected, or whom XCLIENT has named."""
         return self._talk.peer
+
+    @property
+    def stress(self) -> bool:
+        """Whether there is too much to do: what a peer may spend is then what `Limits.under_stress()` says.
+
+        Set it at any time, and then look at `deadline` again: budgets that are open have shrunk.
+        """
+        return self._stress
+
+    @stress.setter
+    def stress(self, stress: bool) -> None:
+        if stress is not self._stress:
+            self._stress = stress
+            self._talk.switch(self._limits.under_stress() if stress else self._limits, self._clock())
 
     @property
     def trusted(self) -> bool:
@@ -235,6 +250,9 @@ class ServerConnection:
                 self._talk.budgets.stop()
                 return self._talk.closing.closed
             flow = self._step()
+            if flow is Flow.WAIT:
+                self._talk.budgets.charge_nobody(self._clock)
+                return flow
             if flow is not None:
                 self._talk.budgets.charge_peer(flow, self._clock)
                 return flow
@@ -362,6 +380,8 @@ class ServerConnection:
             if flow is None:
                 talk.end(talk.closing.ending)
             return flow
+        if talk.out.holds:
+            return Flow.WAIT
         if talk.out.size > self._limits.unsent:
             return Flow.NEED_FLUSH
         if talk.shakes_hands:
@@ -399,10 +419,17 @@ class ServerConnection:
         self._talk.owed = None
         if outcome in _YES or self._talk.partly_taken:
             self._record(owed)
-        elif isinstance(owed, EndOfMessage):
+        elif outcome is Outcome.FAIL:
+            self._refused(owed, reply)
+
+    def _refused(self, owed: Owed, reply: Reply) -> None:
+        """A no was said."""
+        if isinstance(owed, EndOfMessage):
             self._talk.drop_transaction(ResetCause.REFUSED)
-        elif isinstance(owed, Auth | AuthResponse) and reply.code // 100 == 5 and outcome is Outcome.FAIL:
-            self._hearing.count_failure()
+        if not isinstance(owed, Auth | AuthResponse):
+            self._talk.blame(reply)
+        elif reply.code // 100 == 5:
+            self._talk.ends_for(self._talk.conduct.failure())
 
     def _settle_all(self, owed: Owed, reply: Reply) -> None:
         """`_settle`, for every recipient that is left where LMTP owes each a verdict."""
@@ -429,7 +456,7 @@ class ServerConnection:
             case EndOfMessage():
                 self._talk.transaction = self._talk.forwarded = None
                 self._talk.partly_taken = False
-                self._hearing.forget_junk()
+                self._talk.conduct.message()
             case _:
                 pass
 
@@ -440,7 +467,9 @@ class ServerConnection:
         timer = self._talk.budgets.expired(now)
         if timer is None:
             return
-        if timer is Timer.HANDLER:
+        if timer is Timer.DELAY:
+            self._talk.end_delay()
+        elif timer is Timer.HANDLER:
             self._cut_handler()
         elif self._talk.closing.ending is not None:
             self._talk.end(self._talk.closing.ending)

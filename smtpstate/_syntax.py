@@ -342,14 +342,14 @@ FAULT_REPLIES: Final[dict[Fault, Reply]] = {
 }
 # RFC 6531 section 3.5 has a code of its own for MAIL, RFC 5321 section 4.2.2 for parameters of other verbs.
 _OTHER_REPLIES: Final[dict[tuple[Verb | None, Fault], Reply]] = {
-    (Verb.MAIL, Fault.NON_ASCII): Reply(550, "This address needs SMTPUTF8 among the parameters", enhanced="5.6.7"),
+    (Verb.MAIL, Fault.NON_ASCII): Reply(550, "This address needs SMTPUTF8, which was not asked for", enhanced="5.6.7"),
     **{
         (verb, Fault.PARAMETER_UNKNOWN): Reply(504, "SMTPUTF8 is not offered", enhanced="5.5.4")
         for verb in (Verb.VRFY, Verb.EXPN)
     },
 }
 
-# What may hold UTF-8 where SMTPUTF8 is offered: RFC 6531 sections 3.3 and 3.7.4.2.
+# What may hold UTF-8 under SMTPUTF8: RFC 6531 sections 3.3 and 3.7.4.2.
 _INTERNATIONAL: Final = frozenset({Verb.MAIL, Verb.RCPT, Verb.VRFY, Verb.EXPN})
 # VCHAR, SP and HT: nothing else may stand in a command line (section 4.1.2; NUL, stray CR and 8-bit octets never).
 # UTF-8 beside them only where SMTPUTF8 allows it, and then strictly: RFC 6531 section 3.3, RFC 3629 section 4.
@@ -376,7 +376,7 @@ def parse_command(verb: Verb, line: bytes, notes: Notes | None = None, *, utf8: 
     """The command in `line`, which begins with `verb`. Raises GrammarError.
 
     How it departs from the grammar goes into `notes`, and from there into the command's `deviations`. White space
-    around the argument is no part of it. `utf8` says that SMTPUTF8 was offered; whether the transaction asked for it is
+    around the argument is no part of it. `utf8` reads UTF-8 where SMTPUTF8 would have it; whether that was asked for is
     for `may_be_international` to say.
     """
     notes = notes or Notes()

@@ -113,17 +113,15 @@ class XClient:
         if earlier is None:
             return self
         return XClient(
-            name=self.name if self.name is not None else earlier.name,
-            reverse_name=self.reverse_name if self.reverse_name is not None else earlier.reverse_name,
-            port=self.port if self.port is not None else earlier.port,
-            protocol=self.protocol if self.protocol is not None else earlier.protocol,
-            helo=self.helo if self.helo is not None else earlier.helo,
+            name=_latest(self.name, earlier.name),
+            reverse_name=_latest(self.reverse_name, earlier.reverse_name),
+            port=_latest(self.port, earlier.port),
+            protocol=_latest(self.protocol, earlier.protocol),
+            helo=_latest(self.helo, earlier.helo),
             login=self.login,
-            destination_address=self.destination_address
-            if self.destination_address is not None
-            else earlier.destination_address,
-            destination_port=self.destination_port if self.destination_port is not None else earlier.destination_port,
-            address=self.address if self.address is not None else earlier.address,
+            destination_address=_latest(self.destination_address, earlier.destination_address),
+            destination_port=_latest(self.destination_port, earlier.destination_port),
+            address=_latest(self.address, earlier.address),
         )
 
     def format(self) -> str:
@@ -187,13 +185,13 @@ class XForward:
         if earlier is None:
             return self
         return XForward(
-            name=self.name if self.name is not None else earlier.name,
-            address=self.address if self.address is not None else earlier.address,
-            port=self.port if self.port is not None else earlier.port,
-            protocol=self.protocol if self.protocol is not None else earlier.protocol,
-            helo=self.helo if self.helo is not None else earlier.helo,
-            ident=self.ident if self.ident is not None else earlier.ident,
-            source=self.source if self.source is not None else earlier.source,
+            name=_latest(self.name, earlier.name),
+            address=_latest(self.address, earlier.address),
+            port=_latest(self.port, earlier.port),
+            protocol=_latest(self.protocol, earlier.protocol),
+            helo=_latest(self.helo, earlier.helo),
+            ident=_latest(self.ident, earlier.ident),
+            source=_latest(self.source, earlier.source),
         )
 
     def format(self) -> str:
@@ -221,6 +219,7 @@ class XForward:
 _NAMES_OF_HOSTS: Final = frozenset({"NAME", "REVERSE_NAME"})
 
 _T = TypeVar("_T")
+_Said = TypeVar("_Said", "Text | None", "Port | None", "XForwardSource | Absence | None")
 
 
 def _split(text: str, names: tuple[str, ...]) -> dict[str, str]:
@@ -262,6 +261,10 @@ def _take(raw: Mapping[str, str], name: str, read: Callable[[str], _T]) -> _T | 
     if value.upper() == Absence.TEMPUNAVAIL.value and name in _NAMES_OF_HOSTS:
         return Absence.TEMPUNAVAIL
     return read(value)
+
+
+def _latest(said: _Said, earlier: _Said) -> _Said:
+    return earlier if said is None else said
 
 
 def _any_text(value: str) -> str:

@@ -190,7 +190,7 @@ class SecureConnection(Generic[_Event_co]):
                 self._look()
                 if not self._shake_hands():
                     return Flow.NEED_DATA
-            elif not self._eof or event is Flow.NEED_FLUSH:
+            elif not self._eof or event in (Flow.NEED_FLUSH, Flow.WAIT):
                 return event
             elif not self._end_input():
                 return Flow.NEED_FLUSH

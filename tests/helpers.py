@@ -114,13 +114,16 @@ class Seat:
         return self.settle()
 
     def settle(self) -> bytes:
-        """Pulls and drains until input is all that is missing."""
+        """Pulls and drains until input is all that is missing; waits for what is late."""
         answers = b""
         while True:
             result = self.pull()
             piece = self.drain()
             answers += piece
-            if result is not Flow.NEED_FLUSH and not piece:
+            if result is Flow.WAIT:
+                self.clock.now = self.connection.deadline or self.clock.now
+                self.connection.handle_timeout()
+            elif result is not Flow.NEED_FLUSH and not piece:
                 return answers
 
     def wait(self, seconds: float) -> bytes:

@@ -217,9 +217,16 @@ def test_where_smtputf8_is_offered(line: str, session: Session, asked: bool, exp
 @pytest.mark.parametrize(
     ("line", "session", "offered", "code", "reason"),
     [
-        ("MAIL FROM:<\xe9@x.example> SMTPUTF8", READY, OFFERS, 500, "not offered"),
-        ("MAIL FROM:<\xe9@x.example> SMTPUTF8", Session(Phase.READY), UTF8_OFFERED, 500, "nothing is, after HELO"),
+        ("MAIL FROM:<\xe9@x.example>", READY, OFFERS, 550, "RFC 6531 section 3.5"),
+        ("MAIL FROM:<a@\xe9.example> SIZE=1", READY, OFFERS, 550, "a domain, too"),
+        ("MAIL FROM:<\xe9@x.example>", Session(Phase.READY), UTF8_OFFERED, 550, "nothing is, after HELO"),
+        ("RCPT TO:<\xe9@x.example>", MAIL, OFFERS, 553, "RFC 6531 section 3.5"),
+        ("MAIL FROM:<\xe9@x.example> SMTPUTF8", READY, OFFERS, 555, "RFC 5321 section 4.1.1.11: a parameter unknown"),
+        ("MAIL FROM:<\xe9@x.example> SMTPUTF8", Session(Phase.READY), UTF8_OFFERED, 555, "nothing is, after HELO"),
         ("MAIL FROM:<a@x.example> SMTPUTF8", READY, OFFERS, 555, "not offered"),
+        ("MAIL FROM:<\xe9@x_.example>", READY, OFFERS, 501, "an address in no alphabet"),
+        ("MAIL FROM:<\x85@x.example>", READY, OFFERS, 500, "a control"),
+        ("VRFY \xe9", READY, OFFERS, 500, "no mailbox, but any text"),
         ("VRFY a SMTPUTF8", READY, OFFERS, 504, "not offered"),
         ("EXPN a SMTPUTF8", Session(Phase.READY), UTF8_OFFERED, 504, "nothing is, after HELO"),
     ],
@@ -227,9 +234,30 @@ def test_where_smtputf8_is_offered(line: str, session: Session, asked: bool, exp
 def test_where_smtputf8_is_not_offered(
     line: str, session: Session, offered: frozenset[str], code: int, reason: str
 ) -> None:
-    refused = admit(line.encode(), session, offered, tables=tables()[:2], utf8=True)
+    refused = admit(line.encode(), session, offered, tables=tables()[:2])
     assert isinstance(refused, CommandRefused), reason
     assert refused.reply.code == code, reason
+    assert (refused.violation is Violation.NON_ASCII) is (str(refused.reply.enhanced) == "5.6.7"), reason
+
+
+@pytest.mark.parametrize("offered", [OFFERS, UTF8_OFFERED])
+@pytest.mark.parametrize(
+    ("octets", "reason"),
+    [
+        (b"\xe9", "Latin-1"),
+        (b"\xc3", "cut off"),
+        (b"\xc0\xaf", "longer than it has to be"),
+        (b"\xed\xa0\x80", "a surrogate"),
+        (b"\xf4\x90\x80\x80", "past the last"),
+        (b"\xc2\x85", "a control"),
+    ],
+)
+def test_what_is_no_utf_8_is_no_command(octets: bytes, reason: str, offered: frozenset[str]) -> None:
+    """RFC 3629 section 4."""
+    for line, session in ((b"MAIL FROM:<%b@x.example>", READY), (b"RCPT TO:<%b@x.example>", MAIL)):
+        refused = admit(line % octets, session, offered)
+        assert isinstance(refused, CommandRefused), reason
+        assert (refused.violation, refused.reply.code) == (Violation.SYNTAX, 500), reason
 
 
 def test_after_helo_there_are_no_parameters() -> None:

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from smtpstate._budget import Budgets, Limits, TimerTable
+from smtpstate._budget import Budgets, Limits, Patience, TimerTable, most_at_once
 from smtpstate._commands import Wait
 from smtpstate._events import Flow, Timer
 from tests.helpers import ManualClock
@@ -34,6 +34,10 @@ def test_every_limit_is_positive() -> None:
     values = {field.name: getattr(Limits(), field.name) for field in fields(Limits)}
     assert {name for name, value in values.items() if value is None} == {"recipient_domains", "transactions"}
     assert all(value > 0 for value in values.values() if value is not None)
+
+
+def test_the_session_has_its_time_as_well() -> None:
+    assert Limits(session_seconds=7).seconds(Timer.SESSION) == 7
 
 
 @pytest.mark.parametrize(("wait", "seconds"), [(Wait.GREETING, 1), (Wait.COMMAND, 2), (Wait.DATA, 3), (Wait.END, 4)])
@@ -234,3 +238,204 @@ def test_at_the_end_only_the_linger_counts() -> None:
     assert budgets.expired(2) is Timer.LINGER
     budgets.stop()
     assert budgets.deadline is None
+
+
+# Stress.
+
+
+def test_stress_is_what_postfix_has_and_never_more_than_there_was() -> None:
+    usual = Limits()
+    strict = usual.under_stress()
+    changed = {one.name for one in fields(Limits) if getattr(usual, one.name) != getattr(strict, one.name)}
+    assert changed == {"command_seconds", "body_seconds", "handshake_seconds", "errors", "junk"}
+    assert (strict.command_seconds, strict.body_seconds, strict.handshake_seconds) == (10, 10, 10)
+    assert (strict.errors, strict.junk) == (1, 1)
+    tight = Limits(command_seconds=3, body_seconds=4, handshake_seconds=5, errors=0, junk=0)
+    assert tight.under_stress() == tight
+
+
+def test_what_stress_means_can_be_said_anew() -> None:
+    class Patient(Limits):
+        def under_stress(self) -> Limits:
+            return Limits(command_seconds=60)
+
+    assert Patient().under_stress().command_seconds == 60
+
+
+@pytest.mark.parametrize(
+    ("timer", "spent", "left", "reason"),
+    [
+        (Timer.COMMAND, 2, 4, "no more than the new limit"),
+        (Timer.COMMAND, 7, 3, "what was spent stays spent"),
+        (Timer.BODY, 2, 6, "a body, too"),
+        (Timer.HANDSHAKE, 1, 1, "a handshake, too"),
+    ],
+)
+@pytest.mark.parametrize("waiting", [True, False])
+def test_open_budgets_shrink_at_once(timer: Timer, spent: float, left: float, reason: str, waiting: bool) -> None:
+    clock = ManualClock(0)
+    budgets = Budgets(LIMITS)
+    budgets.expect(timer)
+    budgets.charge_peer(Flow.NEED_DATA, clock)
+    clock.now = spent
+    if not waiting:
+        budgets.charge_handler(clock.now)
+    budgets.switch(Limits(command_seconds=4, body_seconds=6, handshake_seconds=1, handler_seconds=3), clock.now)
+    if not waiting:
+        assert budgets.deadline == clock.now + 3, "and so does the handler's"
+        budgets.charge_peer(Flow.NEED_DATA, clock)
+    assert budgets.deadline == clock.now + left, reason
+
+
+def test_what_is_open_does_not_grow_and_what_comes_next_has_the_new_time() -> None:
+    clock = ManualClock(0)
+    budgets = Budgets(LIMITS)
+    budgets.expect(Timer.COMMAND)
+    budgets.charge_peer(Flow.NEED_DATA, clock)
+    budgets.switch(Limits(command_seconds=50), clock.now)
+    assert budgets.deadline == 10
+    budgets.expect(Timer.COMMAND)
+    budgets.charge_peer(Flow.NEED_DATA, clock)
+    assert budgets.deadline == 50
+
+
+def test_switching_leaves_the_linger_alone() -> None:
+    clock = ManualClock(0)
+    budgets = Budgets(LIMITS)
+    budgets.only_linger(30)
+    budgets.charge_peer(Flow.NEED_DATA, clock)
+    budgets.switch(Limits().under_stress(), 1)
+    assert budgets.deadline == 30
+
+
+# A reply that is late.
+
+
+def test_while_a_reply_is_late_nobody_pays() -> None:
+    clock = ManualClock(0)
+    budgets = Budgets(Limits(command_seconds=10, session_seconds=20, error_delay_seconds=3))
+    budgets.expect(Timer.COMMAND)
+    budgets.charge_peer(Flow.NEED_DATA, clock)
+    clock.now = 4
+    budgets.charge_nobody(clock)
+    assert budgets.deadline == 7
+    clock.now = 5
+    budgets.charge_nobody(clock)
+    assert budgets.deadline == 7, "asking again makes it no later"
+    assert budgets.expired(7) is Timer.DELAY
+    budgets.end_delay()
+    assert budgets.deadline is None
+    clock.now = 7
+    budgets.charge_peer(Flow.NEED_DATA, clock)
+    assert budgets.deadline == 7 + 6
+    budgets.expect(Timer.COMMAND)
+    budgets.charge_peer(Flow.NEED_DATA, clock)
+    assert budgets.deadline == 7 + 10
+    for _ in range(2):
+        budgets.expect(Timer.BODY)
+        budgets.charge_peer(Flow.NEED_DATA, clock)
+    assert budgets.deadline == 7 + 16, "the session's goes on where it was"
+
+
+# A client's patience.
+
+PATIENCE = Limits(block_seconds=20, body_rate=10)
+
+
+def test_a_client_waits_for_one_thing_at_a_time() -> None:
+    clock = ManualClock(0)
+    patience = Patience(PATIENCE)
+    patience.wait(Flow.NEED_COMMAND, clock)
+    assert (patience.deadline, clock.reads) == (None, 0), "nothing is due"
+    patience.expect(Timer.COMMAND, 5)
+    assert patience.deadline is None, "waiting has not begun"
+    patience.wait(Flow.NEED_DATA, clock)
+    assert patience.deadline == 5
+    clock.now = 3
+    patience.wait(Flow.NEED_DATA, clock)
+    patience.pause()
+    patience.wait(Flow.NEED_DATA, clock)
+    assert patience.deadline == 5, "what is due is the same"
+    assert patience.expired(5) is Timer.COMMAND
+    patience.expect(Timer.END, 7)
+    patience.wait(Flow.NEED_DATA, clock)
+    assert patience.deadline == 10
+    patience.expect_nothing()
+    assert patience.deadline is None
+
+
+def test_a_clients_hurry_goes_beyond_what_it_waits_for() -> None:
+    clock = ManualClock(0)
+    patience = Patience(PATIENCE)
+    patience.bound(8, clock.now)
+    patience.expect_nothing()
+    assert patience.deadline == 8
+    patience.expect(Timer.COMMAND, 20)
+    patience.wait(Flow.NEED_DATA, clock)
+    assert patience.expired(8) is Timer.SESSION
+    patience.stop()
+    assert patience.deadline is None
+
+
+def test_a_body_has_one_budget_for_all_its_pieces() -> None:
+    clock = ManualClock(0)
+    patience = Patience(PATIENCE)
+    for spent, left in ((5, 20), (5, 20 - 5 + 1), (0, 20 - 5 + 1 - 5 + 1)):
+        patience.send_body()
+        patience.send_body()
+        patience.wait(Flow.NEED_COMMAND, clock)
+        assert patience.sends_body
+        assert patience.deadline == clock.now + left
+        clock.now += spent
+        patience.sent(10, clock.now)
+        patience.body_has_left(clock.now)
+        assert not patience.sends_body
+        assert patience.deadline is None
+        clock.now += 1000  # we have no more of it yet
+    patience.begin_body()
+    patience.send_body()
+    patience.wait(Flow.NEED_COMMAND, clock)
+    assert patience.deadline == clock.now + 20, "the next message's is its own"
+
+
+def test_a_piece_earns_no_more_than_there_was() -> None:
+    clock = ManualClock(0)
+    patience = Patience(PATIENCE)
+    patience.send_body()
+    patience.wait(Flow.NEED_COMMAND, clock)
+    clock.now = 5
+    patience.sent(100_000, clock.now)
+    assert patience.deadline == 25
+
+
+def test_a_chunk_that_follows_at_once_has_its_own_budget() -> None:
+    clock = ManualClock(0)
+    patience = Patience(PATIENCE)
+    patience.send_body()
+    patience.wait(Flow.NEED_DATA, clock)
+    clock.now = 15
+    patience.begin_body()
+    patience.send_body()
+    patience.wait(Flow.NEED_DATA, clock)
+    assert patience.deadline == 35
+
+
+def test_what_else_leaves_earns_nothing() -> None:
+    clock = ManualClock(0)
+    patience = Patience(PATIENCE)
+    patience.expect(Timer.COMMAND, 5)
+    patience.wait(Flow.NEED_DATA, clock)
+    patience.sent(1000, 1)
+    assert patience.deadline == 5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "octets", "reason"),
+    [
+        (180, 500, 22_500, "a quarter of what all the time is worth"),
+        (180, 1e6, 65_536, "never more than a buffer's worth"),
+        (1, 1, 1, "never nothing"),
+    ],
+)
+def test_a_piece_is_small_where_octets_earn_much(seconds: float, rate: float, octets: int, reason: str) -> None:
+    assert most_at_once(Limits(block_seconds=seconds, body_rate=rate)) == octets, reason

@@ -149,14 +149,14 @@ def test_a_server_that_does_not_read_the_body_is_left():
     assert client.broken is CloseReason.TIMEOUT
 
 
-def test_each_block_has_its_own_time_and_once_it_has_left_there_is_no_hurry():
+def test_a_body_has_one_budget_and_once_a_piece_has_left_there_is_no_hurry():
     wire = Wire([GREETING, OFFERS, MAIL, TO_YOU, GO, (b"\r\n.\r\n", b"250 ok\r\n")])
     client, clock = open_body(wire), wire.clock
-    for _ in range(3):
+    for left in (180, 120 + 1 / 500, 60 + 2 / 500):
         client.send(Body(b"x"))
         assert client.next_event() is Flow.NEED_COMMAND
-        assert client.deadline == clock.now + 180
-        clock.now += 170
+        assert client.deadline == pytest.approx(clock.now + left), "an octet earns 1/500 s"
+        clock.now += 60
         assert client.data_to_send() == b"x"
         assert client.data_to_send() == b"", "it has left"
         assert client.deadline is None, "now it is we who are slow"

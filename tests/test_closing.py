@@ -14,7 +14,7 @@ LIMITS = Limits(linger=100, linger_seconds=2, command_seconds=30)
 
 def closing(reason: CloseReason) -> tuple[Closing, Budgets]:
     budgets = Budgets(LIMITS)
-    found = Closing(LIMITS, budgets)
+    found = Closing(budgets)
     found.begin(ConnectionClosed(reason))
     return found, budgets
 

@@ -193,6 +193,38 @@ def test_errors_are_counted_and_what_is_none_is_not(error: bool) -> None:
         assert list(conversation.events) == [refused] * 2
 
 
+@pytest.mark.parametrize(
+    ("refusal", "answers", "reason"),
+    [
+        (Reply(550, "No", enhanced="5.7.1"), b"421 4.7.0 Too many errors\r\n", "the peer is to blame"),
+        (Reply(450, "Later", enhanced="4.7.1"), b"", "we are"),
+    ],
+)
+def test_who_is_to_blame_for_a_refusal(refusal: Reply, answers: bytes, reason: str) -> None:
+    conversation, _ = talk(config=ServerConfig("mx.example.org", Limits(errors=0)))
+    conversation.blame(refusal)
+    assert conversation.out.take() == answers, reason
+
+
+def test_a_reply_is_late_after_too_many_errors_and_the_last_one_never() -> None:
+    conversation, _ = talk(config=ServerConfig("mx.example.org", Limits(soft_errors=1)))
+    conversation.blame(Reply(550, "No"))
+    conversation.say(OK)
+    assert conversation.out.take() == b""
+    conversation.end_delay()
+    assert conversation.out.take() == b"250 2.0.0 OK\r\n"
+    conversation.say(OK)
+    conversation.wind_up(ConnectionClosed(CloseReason.CLOSED))
+    assert conversation.out.take() == b"250 2.0.0 OK\r\n"
+
+
+def test_limits_are_switched_for_what_is_counted_and_for_what_is_timed() -> None:
+    conversation, _ = talk()
+    strict = conversation.config.limits.under_stress()
+    conversation.switch(strict, 1000)
+    assert conversation.conduct.limits is conversation.budgets.limits is strict
+
+
 @pytest.mark.parametrize("taken", [False, True])
 def test_a_transaction_is_dropped_once_and_told_unless_somebody_has_it(taken: bool) -> None:
     conversation, _ = talk()

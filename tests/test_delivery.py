@@ -5,21 +5,13 @@ from collections.abc import Sequence
 import pytest
 
 from smtpstate._commands import Noop
-from smtpstate._delivery import (
-    NO_EIGHT_BIT,
-    Delivery,
-    Envelope,
-    Result,
-    TlsMode,
-    Wants,
-    open_session,
-    quit_session,
-    send_message,
-)
+from smtpstate._delivery import NO_EIGHT_BIT, TlsMode
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import CloseReason, ConnectionClosed, Timer, Violation
+from smtpstate._outcomes import Delivery, Result
 from smtpstate._replies import Reply
 from smtpstate._state import Phase
+from smtpstate.delivery import Envelope, Wants, open_session, quit_session, send_message
 from tests.scripted_server import CUTS, HELLO, Wire
 
 GREETING = (b"", b"220 mx.example\r\n")

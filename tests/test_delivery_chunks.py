@@ -4,19 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from smtpstate._delivery import (
-    NO_BINARY,
-    Delivery,
-    Envelope,
-    Result,
-    TlsMode,
-    Wants,
-    check_message,
-    open_session,
-    send_message,
-)
+from smtpstate._delivery import NO_BINARY, Envelope, TlsMode, Wants, check_message, open_session, send_message
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import CloseReason, ConnectionClosed, Timer, Violation
+from smtpstate._outcomes import Delivery, Result
 from smtpstate._replies import Reply
 from smtpstate._state import Phase
 from tests.scripted_server import CUTS, HELLO, Wire

@@ -2,17 +2,9 @@
 
 import pytest
 
-from smtpstate._delivery import (
-    ConnectionBroken,
-    Delivery,
-    Envelope,
-    Result,
-    SessionRefused,
-    TlsMode,
-    open_session,
-    send_message,
-)
+from smtpstate._delivery import ConnectionBroken, Envelope, SessionRefused, TlsMode, open_session, send_message
 from smtpstate._events import CloseReason, ConnectionClosed, Timer
+from smtpstate._outcomes import Delivery, Result
 from smtpstate._replies import Reply
 from smtpstate._state import Phase
 from tests.scripted_server import CUTS, LMTP_HELLO, Wire

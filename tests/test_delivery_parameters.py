@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smtpstate._delivery import Delivery, Envelope, Result, TlsMode, open_session, send_message
+from smtpstate._delivery import NO_BINARY, Envelope, TlsMode, open_session, refusals, send_message
 from smtpstate._envelope import Recipient, lacking
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import TlsInfo
+from smtpstate._international import RECIPIENT_NEEDS_UTF8
+from smtpstate._outcomes import Delivery, Result
 from smtpstate.extensions import DateTime as Time
 from smtpstate.extensions import (
     DeliverBy,
@@ -158,6 +160,19 @@ def test_a_mistake_sends_nothing_whatever_is_offered(envelope: Envelope, reason:
     with pytest.raises(LocalProtocolError):
         wire.run(send_message(wire.client, envelope))
     assert (wire.written, wire.client.in_sync) == (written, True), reason
+
+
+def test_who_cannot_be_sent_to_is_known_before_anything_is_sent():
+    wire = opened(offers=b"LIMITS RCPTMAX=1")
+    written = wire.written
+    to = ("\u00e9@x.example", A, Recipient(B, parameters(SINCE)), C)
+    assert refusals(wire.client, Envelope(ME, to)) == {0: RECIPIENT_NEEDS_UTF8, 2: lacking("RRVS")}
+    assert refusals(wire.client, Envelope(ME, to, binary=True)) == dict.fromkeys(range(4), NO_BINARY)
+    for mistake in ((), ("b",), (*to, "c")):
+        with pytest.raises(LocalProtocolError):
+            refusals(wire.client, Envelope(ME, mistake))
+    wire.client.data_to_send()
+    assert (wire.written, wire.client.in_sync) == (written, True)
 
 
 def test_size_comes_once():

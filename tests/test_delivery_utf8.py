@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from smtpstate._delivery import NO_EIGHT_BIT, Delivery, Envelope, Result, TlsMode, open_session, send_message
+from smtpstate._delivery import NO_EIGHT_BIT, Envelope, TlsMode, open_session, send_message
 from smtpstate._international import HEADERS_NEED_UTF8, RECIPIENT_NEEDS_UTF8, SENDER_NEEDS_UTF8
+from smtpstate._outcomes import Delivery, Result
 from smtpstate._replies import Reply
 from smtpstate._state import Phase
 from tests.scripted_server import CUTS, HELLO, Wire

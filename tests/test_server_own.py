@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from smtpstate import (
@@ -32,7 +34,7 @@ def config(verb: OwnVerb, *, tls_only: bool = False) -> ServerConfig:
     )
 
 
-def answering(code: int) -> Seat:
+def answering(code: int, limits: Limits | None = None) -> Seat:
     """A seat after EHLO, whose application answers its own verb with this code, and accepts the rest."""
 
     def handler(connection: ServerConnection, event: ServerEvent) -> None:
@@ -41,7 +43,7 @@ def answering(code: int) -> Seat:
         elif connection.owed is event:
             connection.accept()
 
-    return ready(CONFIG, handler=handler)
+    return ready(replace(CONFIG, limits=limits or Limits()), handler=handler)
 
 
 @pytest.mark.parametrize("code", [250, 251, 253, 259, 450, 459, 550, 559])
@@ -148,7 +150,6 @@ def test_one_that_needs_authentication_is_refused_until_it_is_known_who_asks() -
 
 
 def test_it_is_junk_and_shown() -> None:
-    seat = Seat(ServerConfig("mx.example.org", Limits(junk=3), extensions=(ETRN,)), handler=silent)
-    seat.say(EHLO)
-    assert codes(seat.say(b"ETRN a\r\nETRN b\r\nETRN c\r\n")) == [451, 451, 421]
+    seat = answering(250, Limits(junk=3, errors=0))
+    assert codes(seat.say(b"ETRN a\r\nETRN b\r\nETRN c\r\n")) == [250, 250, 421]
     assert TraceLine("C", b"ETRN a") in seat.traced

@@ -56,7 +56,7 @@ def test_it_is_announced_and_what_is_said_arrives() -> None:
             ["250 2.1.0", "250 2.1.5", "250 2.0.0", "250 2.1.0", "553 5.6.7"],
             "each asks for itself",
         ),
-        (f"HELO c.example\r\n{MAIL}", ["250 mx.ex", "500 5.5.2"], "nothing is offered to HELO"),
+        (f"HELO c.example\r\n{MAIL}", ["250 mx.ex", "555 5.5.4"], "nothing is offered to HELO"),
         (f"NOOP {U}\r\n", ["500 5.5.2"], "no place for it"),
         ("MAIL FROM:<> SMTPUTF8=1\r\n", ["501 5.5.4"], "it has no value"),
     ],
@@ -93,6 +93,7 @@ def test_a_message_that_is_refused_in_its_middle_is_refused_in_utf8() -> None:
     assert heard(seat, ".\r\n") == ["550 5.0.0 \u00e9"]
 
 
-def test_where_it_is_not_offered_nothing_has_changed() -> None:
-    said = f"{MAIL}{RCPT}VRFY x SMTPUTF8\r\nMAIL FROM:<> SMTPUTF8\r\n"
-    assert [line[:3] for line in heard(ready(), said)] == ["500", "503", "504", "555"]
+def test_where_it_is_not_offered_a_mailbox_that_needs_it_is_told_so() -> None:
+    said = f"{MAIL}{RCPT}VRFY x SMTPUTF8\r\nMAIL FROM:<{U}>\r\nMAIL FROM:<>\r\n{RCPT}"
+    answers = ["555 5.5.4", "503 5.5.1", "504 5.5.4", "550 5.6.7", "250 2.1.0", "553 5.6.7"]
+    assert [line[:9] for line in heard(ready(), said)] == answers

@@ -5,7 +5,14 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, final
 
-from anyio import BrokenResourceError, CancelScope, ClosedResourceError, EndOfStream, create_task_group
+from anyio import (
+    BrokenResourceError,
+    CancelScope,
+    ClosedResourceError,
+    EndOfStream,
+    create_task_group,
+    sleep_forever,
+)
 
 from smtpstate import Flow
 
@@ -77,6 +84,8 @@ class Driver(Generic[Event]):
                 await self._drain()
                 if flow is Flow.NEED_DATA and not self._early:
                     machine.receive_data(await self.stream.receive(_RECEIVE))
+                elif flow is Flow.WAIT:
+                    await sleep_forever()
             except EndOfStream:
                 machine.receive_eof()
             except (BrokenResourceError, ClosedResourceError, OSError):
@@ -92,9 +101,15 @@ class Driver(Generic[Event]):
         if self._scope is not None and not self._sending:
             self._scope.cancel()
 
+    def rearm(self) -> None:
+        """The machine's deadline is another one now: a wait that is under way goes by it."""
+        if self._scope is not None:
+            self._scope.deadline = deadline_of(self.machine)
+
     async def _drain(self) -> None:
         machine, stream = self.machine, self.stream
         while data := machine.data_to_send():
+            self.rearm()  # what has left may have earned time
             self._sending = True
             if self._duplex and len(data) > _SMALL:
                 await self._send_and_read(data)
@@ -138,8 +153,7 @@ class Driver(Generic[Event]):
                     self._early.append(event)
                     if event is machine.closed:
                         break
-                if self._scope is not None:
-                    self._scope.deadline = deadline_of(machine)
+                self.rearm()
         except EndOfStream:
             machine.receive_eof()
         except (BrokenResourceError, ClosedResourceError, OSError):

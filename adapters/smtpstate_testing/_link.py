@@ -114,7 +114,7 @@ class End(Generic[Event]):
 
     def feed(self) -> bool:
         """Hands over the next piece, or the end; whether there was anything. Only when the machine wants to read."""
-        if self.over or self.flow is Flow.NEED_FLUSH:
+        if self.over or self.flow in (Flow.NEED_FLUSH, Flow.WAIT):
             return False
         if self._inbound:
             self.apply(Input(self._clock.now, "data", self._inbound.popleft()))

@@ -37,6 +37,9 @@ def drive(sock: socket.socket, machine: Machine, on_event: Callable[[ServerEvent
                 sock.settimeout(time_left(machine))
                 octets = sock.recv(65536)
                 machine.receive_data(octets) if octets else machine.receive_eof()
+            elif event is Flow.WAIT:
+                time.sleep(time_left(machine) or 0)
+                machine.handle_timeout()
         except TimeoutError:
             machine.handle_timeout()
             if sending:  # part of a piece has left, and nothing can follow it

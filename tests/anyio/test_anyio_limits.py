@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from smtpstate import Limits, LocalProtocolError, Result
-from smtpstate_anyio import connect, serve_messages
+from smtpstate import EndOfMessage, Limits, LocalProtocolError, Rcpt, Reply, Result
+from smtpstate_anyio import Listener, Session, connect, serve, serve_messages
 from tests.anyio.loopback import Inbox, background, wire
 
 if TYPE_CHECKING:
@@ -96,6 +96,52 @@ async def test_a_session_takes_no_more_than_it_says() -> None:
         async with plain(port) as client:
             assert (await client.send(CONTENT, sender="", recipients=delivery.having(Result.RETRY)[1:])).all_accepted
     assert len(inbox.messages) == 3
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_lmtp_goes_out_in_parts_and_each_recipient_has_their_own_answer(chunked: bool) -> None:
+    """The fourth is refused at RCPT, and one of each transaction, but the last, at its end."""
+    parts: list[list[str]] = []
+
+    async def store(session: Session) -> None:
+        async for event in session:
+            match event:
+                case Rcpt(recipient) if str(recipient) == FIVE[3]:
+                    session.reply(Reply(550, "not d"))
+                case Rcpt():
+                    session.accept()
+                case EndOfMessage():
+                    transaction = session.transaction
+                    assert transaction is not None
+                    to = [str(rcpt.recipient) for rcpt in transaction.recipients]
+                    parts.append(to)
+                    for address in to:
+                        full = len(parts) < 3 and address == to[-1]
+                        session.reply(Reply(452 if full else 250, f"{address} in part {len(parts)}"))
+                case _:
+                    pass
+
+    listener = Listener("127.0.0.1", 0, service="lmtp")
+    options: Any = {"limits": Limits(recipients=2), "offers": ["LIMITS"]}
+    async with (
+        background(serve, store, listener, **options) as port,
+        connect(f"127.0.0.1:{port}", tls="off", lmtp=True) as client,
+    ):
+        delivery = await client.send(CONTENT, chunked=chunked, **TO_FIVE)
+        assert client.closed is None
+    assert parts == [FIVE[:2], FIVE[2:3], FIVE[4:]]
+    assert [str(result.reply) for result in delivery] == [
+        "250 2.0.0 a@example.org in part 1",
+        "452 4.0.0 b@example.org in part 1",
+        "452 4.0.0 c@example.org in part 2",
+        "550 5.0.0 not d",
+        "250 2.0.0 e@example.org in part 3",
+    ]
+    assert [delivery.having(result) for result in (Result.ACCEPTED, Result.RETRY, Result.REFUSED)] == [
+        (FIVE[0], FIVE[4]),
+        (FIVE[1], FIVE[2]),
+        (FIVE[3],),
+    ]
 
 
 async def test_without_an_announcement_the_server_says_it_itself() -> None:

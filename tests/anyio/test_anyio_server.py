@@ -215,7 +215,7 @@ async def test_a_silent_client_is_told_421_and_closed() -> None:
 
 async def test_a_client_that_never_reads_is_cut_off() -> None:
     seen = Recorder()
-    limits = Limits(command_seconds=0.3, linger_seconds=0.1, errors=10**9, junk=10**9)
+    limits = Limits(command_seconds=0.3, linger_seconds=0.1, errors=10**9, junk=10**9, commands=10**9)
     async with background(serve, accept_all, limits=limits, observer=seen) as port, wire(port) as client:
         with suppress(BrokenResourceError):
             while True:

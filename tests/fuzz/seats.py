@@ -73,6 +73,7 @@ LIMITS: Final = Limits(
     reply=2000,
     reply_lines=30,
     recipients=3,
+    commands=200,
     errors=40,
     junk=60,
     auth_failures=20,
@@ -155,7 +156,7 @@ class Trial:
             self.machine.receive_eof()
         elif end == "lost":
             self.machine.connection_lost()
-        for _ in range(5):
+        for _ in range(100):  # more than replies can be late
             if self.pull() is None:
                 return
             deadline = self.machine.deadline

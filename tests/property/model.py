@@ -31,6 +31,7 @@ from smtpstate import (
     Help,
     Lhlo,
     Limits,
+    LocalProtocolError,
     Mail,
     Noop,
     Phase,
@@ -50,7 +51,21 @@ from smtpstate import (
 )
 from smtpstate._commands import name_of
 from smtpstate._config import TRUSTED
-from smtpstate.extensions import Extension, OwnCommand, OwnVerb, XClient, XForward
+from smtpstate.extensions import (
+    Envid,
+    Extension,
+    Notify,
+    OriginalRecipient,
+    OwnCommand,
+    OwnVerb,
+    Ret,
+    XClient,
+    XForward,
+    original_recipient,
+    parameters,
+    ret,
+    server_limits,
+)
 from smtpstate_testing import Pair, replay
 from tests.property.snapshots import attempt, snapshot, weight
 
@@ -91,15 +106,26 @@ ITEMS: Final[dict[Verb, tuple[Command, ...]]] = {
         Mail.of(""),
         Mail.of("me@example.com", size=100, body=BodyType.EIGHTBITMIME),
         Mail.of("me@example.com", size=1_000_000),
+        Mail.of("m\u00e9@b\u00fccher.example", parameters=(("SMTPUTF8", None),)),
+        Mail.of("", body=BodyType.EIGHTBITMIME, parameters=(("SMTPUTF8", None),)),
+        Mail.of("me@example.com", body=BodyType.BINARYMIME),
+        Mail.of("m\u00e9@example.com", body=BodyType.BINARYMIME, parameters=(("SMTPUTF8", None),)),
+        Mail.of("me@example.com", parameters=parameters(Ret.HDRS, Envid("a+b=c"))),
     ),
-    Verb.RCPT: (Rcpt.of("you@example.org"), Rcpt.of("postmaster"), Rcpt.of("him@example.org")),
+    Verb.RCPT: (
+        Rcpt.of("you@example.org"),
+        Rcpt.of("postmaster"),
+        Rcpt.of("him@example.org"),
+        Rcpt.of("\u7528\u6237@b\u00fccher.example"),
+        Rcpt.of("you@example.net", parameters=parameters(Notify.NEVER, OriginalRecipient("rfc822", "a+b@example.org"))),
+    ),
     Verb.DATA: (Data(),),
     Verb.BDAT: (Bdat(7, last=True), Bdat(5), Bdat(0, last=True), Bdat(0), Bdat(390, last=True), Bdat(450), Bdat(700)),
     Verb.RSET: (Rset(),),
     Verb.NOOP: (Noop(), Noop("text")),
     Verb.QUIT: (Quit(),),
-    Verb.VRFY: (Vrfy("you"),),
-    Verb.EXPN: (Expn("list"),),
+    Verb.VRFY: (Vrfy("you"), Vrfy("yo\u00fc", smtputf8=True)),
+    Verb.EXPN: (Expn("list"), Expn("l\u00edst")),
     Verb.HELP: (Help(), Help("MAIL")),
     Verb.XCLIENT: (XClient(name="client.example"), XClient(address="192.0.2.7", login="me"), XClient(helo="x" * 250)),
     Verb.XFORWARD: (XForward(name="client.example"), XForward(address="192.0.2.7", port=40_000)),
@@ -171,10 +197,20 @@ OWN: Final = Extension("XRUN", verb=OwnVerb("XRUN", in_transaction=True))
 _CONFIG: Final = ServerConfig(
     "mx.example.org", LIMITS, mechanisms=("PLAIN", "LOGIN"), auth_in_clear=True, extensions=(OWN,)
 )
+_EXTENDED: Final = replace(
+    _CONFIG,
+    limits=replace(LIMITS, transactions=6, recipient_domains=2),
+    offers=_CONFIG.offers | {"SMTPUTF8", "DSN", "LIMITS", "BINARYMIME"},
+    asks_vrfy=True,
+    asks_expn=True,
+)
 SETTINGS: Final = (
     Setting("everything", replace(_CONFIG, asks_vrfy=True, asks_expn=True)),
     Setting("trusted", replace(_CONFIG, offers=_CONFIG.offers | TRUSTED.keys())),
     Setting("LMTP", replace(_CONFIG, lmtp=True)),
+    Setting("extended", _EXTENDED),
+    Setting("extended, LMTP", replace(_EXTENDED, lmtp=True)),
+    Setting("extended, STARTTLS", _EXTENDED, "starttls"),
     Setting("no extensions", ServerConfig("mx.example.org", LIMITS, offers=frozenset())),
     Setting("lock-step", replace(_CONFIG, offers=_CONFIG.offers - {"PIPELINING"})),
     Setting("submission", replace(_CONFIG, requires_auth=True)),
@@ -236,6 +272,7 @@ ANSWERS: Final = (
     Verdict("close", lambda server: server.close()),
     Verdict("close for good", lambda server: server.close(Reply(521))),
     Verdict("a reply that is none", lambda server: server.reply(Reply(250, "bell \a"))),
+    Verdict("not in ASCII", lambda server: server.reply(Reply(550, "\u00e9"))),
     Verdict("two lines", lambda server: server.reply(Reply(450, "not", "now", enhanced="4.2.0"))),
 )
 CODES: Final = tuple(
@@ -315,6 +352,7 @@ class Model:
         self.ends: Final[tuple[End[ServerEvent] | End[ClientEvent], ...]] = (self.pair._server, self.pair._client)
         self.honest: bool = True  # nobody has put octets on the wire that neither side sent
         self.by_the_book: bool = True  # nothing has happened that a replay would not know of
+        self.tallied: bool = True  # what LIMITS counts has been sent only where they were known
         # The client's messages, as the server has to see them.
         self._chunks: Final[deque[tuple[Bdat, bytearray]]] = deque()  # those that the server has not seen yet
         self._chunk: bytearray = bytearray()
@@ -357,6 +395,12 @@ class Model:
                 self.checked[1] += 1
                 self.seen["a body in LMTP" if self.server.config.lmtp else "a body"] += 1
                 self.seen["a body inside TLS"] += self.server.tls is not None
+                transaction = self.server.transaction
+                assert transaction is not None
+                self.seen["a body with SMTPUTF8"] += transaction.mail.smtputf8
+                self.seen["a body with BINARYMIME"] += transaction.mail.body is BodyType.BINARYMIME
+                self.seen["a body with RET"] += ret(transaction.mail) is not None
+                self.seen["a body with ORCPT"] += any(map(original_recipient, transaction.recipients))
             case TransactionReset():
                 self._expected.clear()
                 self._content.clear()
@@ -386,7 +430,15 @@ class Model:
             return
         verbs = self._in_order(ONWARD)
         if verbs:
-            self._send(self.choose(ITEMS[self.choose((verbs[0], verbs[0], *verbs[:3]))]))
+            items = ITEMS[self.choose((verbs[0], verbs[0], *verbs[:3]))]
+            self._send(self.choose(tuple(filter(self._is_offered, items)) or items))
+
+    def _is_offered(self, item: Command) -> bool:
+        try:
+            self.client.check(item)
+        except LocalProtocolError:
+            return False
+        return True
 
     def blurt(self) -> None:
         """The client says anything at all: property 4, a mistake changes nothing."""
@@ -395,6 +447,8 @@ class Model:
             self._send(item)
 
     def _send(self, item: Command | Body | EndOfMessage) -> None:
+        if isinstance(item, Mail | Rcpt):
+            self.tallied &= "LIMITS" in self.client.capabilities
         if self._is_mistake(lambda: self.client.send(item)):
             return
         if self.client.closed is not None:
@@ -460,10 +514,20 @@ class Model:
         if self.client.phase < Phase.CLOSING:
             assert (self.client.tls is None) is (self.server.tls is None)
             assert self.client._session.has_transaction is self.server._talk.session.has_transaction
+        self._agree_on_limits()
         # Neither has caught the other at breaking a rule, but for those that bound what a peer may spend.
         assert self.client.closed is None or self.client.closed.violation is None
         assert self.server.closed is None or self.server.closed.violation in BOUNDS
         self.seen["agreed"] += 1
+
+    def _agree_on_limits(self) -> None:
+        """RFC 9422 section 4: whoever counts what was sent never sees more room than whoever counts what was taken."""
+        limits = server_limits(self.client.capabilities)
+        sent, taken = self.client.tally, self.server._hearing._tally
+        for command in ITEMS[Verb.RCPT if self.server._talk.session.has_transaction else Verb.MAIL]:
+            spent = sent.excess(command, limits) is not None
+            assert spent or not self.tallied or taken.excess(command, limits) is None
+            self.seen["LIMITS are spent"] += spent
 
     def wait(self) -> None:
         """Time passes, and whatever deadline comes meanwhile is kept, as by a driver."""

@@ -190,6 +190,9 @@ def test_fixed_walks_reach_every_phase_and_say_every_verb(walked: list[Model]) -
     assert {verdict.name for verdict in ANSWERS if not seen[verdict.name]} == set()
     for what in ("a body", "a body in LMTP", "a body inside TLS"):
         assert seen[what] >= 10, what
+    for what in ("with SMTPUTF8", "with BINARYMIME", "with RET", "with ORCPT"):
+        assert seen[f"a body {what}"], what
+    assert seen["LIMITS are spent"]
 
 
 def test_fixed_walks_check_every_property(walked: list[Model]) -> None:
