@@ -22,7 +22,7 @@ from smtpstate._events import FAULT_VIOLATIONS, CommandRefused, Violation
 from smtpstate._lines import LineEnding
 from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, ParameterTable, check_parameters
 from smtpstate._policy import MX, Deviation, Notes, Policy
-from smtpstate._syntax import fault_reply, find_verb, may_be_international, parse_command, parse_response
+from smtpstate._syntax import fault_reply, find_verb, first_word, may_be_international, parse_command, parse_response
 
 _ADDRESSED: Final = frozenset({Verb.MAIL, Verb.RCPT})
 
@@ -82,6 +82,7 @@ def admit(
     offered: Container[str],
     mechanisms: Container[str] = (),
     tables: tuple[ParameterTable, ParameterTable] = (MAIL_PARAMETERS, RCPT_PARAMETERS),
+    own: Container[str] = (),
     *,
     utf8: bool = False,
     policy: Policy = MX,
@@ -90,17 +91,17 @@ def admit(
     """The command in `line`, which lacks its ending; or why it is none that may come now, and the reply to say so.
 
     Order comes before syntax: a verb out of sequence is 503 whatever follows it. `offered` are EHLO keywords and
-    `mechanisms` those of AUTH; `tables` have the parameters of MAIL and of RCPT; `utf8` says that the open transaction
-    asked for SMTPUTF8. `policy` says what becomes of a deviation, `ending` how the line ended. Never raises. RFC 5321
-    sections 4.1.4 and 4.2.4.
+    `mechanisms` those of AUTH; `tables` have the parameters of MAIL and of RCPT; `own` names the verbs of one's own;
+    `utf8` says that the open transaction asked for SMTPUTF8. `policy` says what becomes of a deviation, `ending` how
+    the line ended. Never raises. RFC 5321 sections 4.1.4 and 4.2.4.
     """
     verb: Verb | None = None
     notes = Notes(policy)
     try:
-        verb = find_verb(line)
+        verb = find_verb(line, own)
         if verb is Verb.BDAT:
             parse_command(verb, line, notes)  # out of order or not, its octets follow: how many has to be known
-        refusal = session.check(verb)
+        refusal = session.check(verb, first_word(line))
         if refusal is not None:
             # A verb that is known but switched off is no disorder.
             violation = Violation.NOT_IMPLEMENTED if refusal.code == 502 else Violation.OUT_OF_SEQUENCE

@@ -418,7 +418,7 @@ class ClientConnection:
     def _take_offers(self, offered: Capabilities) -> None:
         self.capabilities = offered
         for session in (self._session, self._assumed):
-            announce(session, offered)
+            announce(session, offered, self.tables[2].values())
         self._events.append(CapabilitiesChanged(offered))
 
     def _send_lone_dot(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, final
 from smtpstate._address import ForwardPath, Mailbox, ReversePath
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._params import BodyType, Parameters
+from smtpstate._verbs import OwnVerb as OwnVerb
 from smtpstate._verbs import Verb as Verb
 from smtpstate._xclient import XClient as XClient
 from smtpstate._xclient import XForward as XForward
@@ -273,6 +274,18 @@ class Help:
 
 @final
 @dataclass(frozen=True, slots=True)
+class OwnCommand:
+    """A command that an extension of your own adds: `name` is its verb, in upper case; `argument` what follows it."""
+
+    verb: ClassVar[Verb] = Verb.OWN
+    name: str
+    argument: str = ""
+    raw: bytes = field(default=_raw, compare=False, repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class EndOfMessage:
     """The lone dot after a body: the only proof that a message is complete. RFC 5321 section 4.1.1.4.
 
@@ -305,4 +318,10 @@ Command: TypeAlias = (
     | Help
     | XClient
     | XForward
+    | OwnCommand
 )
+
+
+def name_of(command: Command) -> str:
+    """The verb that its line begins with."""
+    return command.name if isinstance(command, OwnCommand) else command.verb.name

@@ -20,11 +20,12 @@ from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Session
 from smtpstate._syntax import VERDICTS
 from smtpstate._xclient import XCLIENT_NAMES, XFORWARD_NAMES
-from smtpstate.extensions import BUILT_IN, Extension, check_offers, tables
+from smtpstate.extensions import BUILT_IN, Extension, check_offers, own_verbs, tables
 
 if TYPE_CHECKING:
     from smtpstate._events import TlsInfo
     from smtpstate._params import ParameterTable
+    from smtpstate._verbs import OwnVerb
 
 SHUTTING_DOWN: Final = Reply(421, "Service shutting down", enhanced="4.3.2")
 TIMED_OUT: Final = Reply(421, "Timeout exceeded", enhanced="4.4.2")
@@ -90,6 +91,7 @@ class ServerConfig:
     extensions: tuple[Extension, ...] = ()
     policy: Policy = MX
     tables: tuple[ParameterTable, ParameterTable] = field(init=False, repr=False, compare=False)
+    verbs: frozenset[str] = field(init=False, repr=False, compare=False)
     _announced: tuple[frozenset[str], frozenset[str]] = field(init=False, repr=False, compare=False)
     _command_lines: tuple[int, int] = field(init=False, repr=False, compare=False)
 
@@ -109,6 +111,7 @@ class ServerConfig:
         mail, rcpt, given = tables(self.extensions)
         check_offers(self.offers | given.keys(), self.extensions)
         object.__setattr__(self, "tables", (mail, rcpt))
+        object.__setattr__(self, "verbs", frozenset(own.name for own in own_verbs(self.extensions, given)))
         keywords = [frozenset(self.capabilities(secure=secure).keywords) for secure in (False, True)]
         object.__setattr__(self, "_announced", tuple(keywords))
         may_auth = [bool(self.mechanisms) and (secure or self.auth_in_clear) for secure in (False, True)]
@@ -150,6 +153,10 @@ class ServerConfig:
     def offered(self, *, secure: bool, auth: bool = False) -> frozenset[str]:
         """The keywords that a hello announces; AUTH is one of them where it has mechanisms."""
         return self._announced[secure] | {"AUTH"} if auth else self._announced[secure]
+
+    def own_verbs(self, *, secure: bool) -> frozenset[OwnVerb]:
+        """Those of `extensions` that a hello announces."""
+        return own_verbs(self.extensions, self.offered(secure=secure))
 
     def capabilities(self, *, secure: bool, mechanisms: tuple[str, ...] = (), trusted: bool = False) -> Capabilities:
         """What a hello announces; `mechanisms` are those that AUTH offers there."""

@@ -193,6 +193,7 @@ class Conversation:
                 chunking="CHUNKING" in self.config.offers,
                 xclient=self._offers("XCLIENT"),
                 xforward=self._offers("XFORWARD"),
+                own=self.config.own_verbs(secure=secure),
             )
         elif verb is Verb.RSET:
             self.drop_transaction(ResetCause.RSET)

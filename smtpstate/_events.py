@@ -22,6 +22,7 @@ from smtpstate._commands import (
     Lhlo,
     Mail,
     Noop,
+    OwnCommand,
     Quit,
     Rcpt,
     Rset,
@@ -285,6 +286,7 @@ ServerEvent: TypeAlias = (
     | Help
     | XClient
     | XForward
+    | OwnCommand
     | Quit
     | TransactionReset
     | CommandRefused
@@ -292,4 +294,6 @@ ServerEvent: TypeAlias = (
 )
 ClientEvent: TypeAlias = ReplyReceived | CapabilitiesChanged | NoRecipients | ConnectionClosed
 # What a verdict can be owed for.
-Owed: TypeAlias = Connected | Ehlo | Helo | Lhlo | Auth | AuthResponse | Mail | Rcpt | Data | Vrfy | Expn | EndOfMessage
+Owed: TypeAlias = (
+    Connected | Ehlo | Helo | Lhlo | Auth | AuthResponse | Mail | Rcpt | Data | Vrfy | Expn | OwnCommand | EndOfMessage
+)

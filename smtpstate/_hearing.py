@@ -64,6 +64,7 @@ class Hearing:
             config.offered(secure=talk.session.secure, auth=bool(talk.mechanisms)),
             talk.mechanisms,
             config.tables,
+            config.verbs,
             utf8=talk.transaction is not None and talk.transaction.mail.smtputf8,
             policy=config.policy,
             ending=line.ending,

@@ -20,6 +20,7 @@ from smtpstate._commands import (
     Wait,
     XClient,
     XForward,
+    name_of,
 )
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._events import Connected, Timer
@@ -37,10 +38,10 @@ from smtpstate._syntax import (
     encode_command,
     may_be_international,
 )
-from smtpstate.extensions import BUILT_IN, tables
+from smtpstate.extensions import BUILT_IN, own_verbs, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from smtpstate._budget import Limits
     from smtpstate._policy import Policy
@@ -52,7 +53,7 @@ Question: TypeAlias = Command | Connected | EndOfMessage
 
 EXCHANGE: Final = frozenset({Verb.AUTH, Verb.RESPONSE})  # RFC 4954 section 4: challenges, and lines of their own length
 # What an EHLO has to offer first, whole verbs and not only their parameters.
-OFFERED: Final = frozenset({Verb.STARTTLS, Verb.AUTH, Verb.BDAT, Verb.XCLIENT, Verb.XFORWARD})
+OFFERED: Final = frozenset({Verb.STARTTLS, Verb.AUTH, Verb.BDAT, Verb.XCLIENT, Verb.XFORWARD, Verb.OWN})
 _WAIT_TIMERS: Final[dict[Wait, Timer]] = {
     Wait.GREETING: Timer.GREETING,
     Wait.COMMAND: Timer.COMMAND,
@@ -96,14 +97,15 @@ def advance(session: Session, question: Question, outcome: Outcome) -> None:
         session.advance(question.verb, outcome, binary=isinstance(question, Mail) and question.binary)
 
 
-def announce(session: Session, offered: Capabilities) -> None:
-    """Tells a session what a hello was answered with."""
+def announce(session: Session, offered: Capabilities, extensions: Iterable[Extension] = ()) -> None:
+    """Tells a session what a hello was answered with. `extensions` are those beside the built-in ones."""
     session.announce(
         tls=offered.starttls,
         auth="AUTH" in offered,
         chunking=offered.chunking,
         xclient="XCLIENT" in offered,
         xforward="XFORWARD" in offered,
+        own=own_verbs(extensions, offered),
     )
 
 
@@ -208,11 +210,11 @@ def require_order(
         raise LocalProtocolError("AUTH is not answered: what comes next may be a response, or a command")
     if command.verb in OFFERED and not verbs.isdisjoint(HELLOS):
         raise LocalProtocolError(
-            f"what is offered is not known before the hello is answered, {command.verb.name} least of all"
+            f"what is offered is not known before the hello is answered, {name_of(command)} least of all"
         )
-    refusal = session.check(command.verb)
+    refusal = session.check(command.verb, name_of(command))
     if refusal is not None:
-        raise LocalProtocolError(f"{command.verb.name} is out of order: {refusal}")
+        raise LocalProtocolError(f"{name_of(command)} is out of order: {refusal}")
     if command.verb is Verb.RSET and outstanding:
         raise LocalProtocolError("RSET cannot tell its reply from those outstanding")
     if command.verb is Verb.BDAT and not may_write:

@@ -21,6 +21,7 @@ from smtpstate._commands import (
     Helo,
     Lhlo,
     Mail,
+    OwnCommand,
     Rcpt,
     Verb,
     Vrfy,
@@ -261,7 +262,7 @@ class ServerConnection:
         match event:
             case Connected() | Ehlo() | Helo() | Lhlo() | Auth() | AuthResponse():
                 self._talk.owed = event
-            case Mail() | Rcpt() | Data() | Vrfy() | Expn():
+            case Mail() | Rcpt() | Data() | Vrfy() | Expn() | OwnCommand():
                 if self.config.asks(event.verb):
                     self._talk.owed = event
             case XClient(login=login):
@@ -285,13 +286,14 @@ class ServerConnection:
         """Says yes to what is owed, in the words of the table or in `text`. Then drain `data_to_send()`.
 
         False, and nothing done, when the session ended while the verdict was owed. Raises LocalProtocolError when
-        nothing is owed, when what is owed has no plain yes (VRFY, EXPN, AUTH), or when `text` cannot stand in a reply.
+        nothing is owed, when what is owed has no plain yes (VRFY, EXPN, AUTH, a verb of your own), or when `text`
+        cannot stand in a reply.
         At the end of a message in LMTP it answers all recipients that are left.
         """
         owed = self._need_verdict()
         if owed is None:
             return False
-        if isinstance(owed, Vrfy | Expn | Auth | AuthResponse):
+        if isinstance(owed, Vrfy | Expn | OwnCommand | Auth | AuthResponse):
             raise LocalProtocolError(f"{owed.verb.name} needs a reply in so many words")
         success = VERDICTS[owed.verb].success
         lines = (text,) if text else success.lines

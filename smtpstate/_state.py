@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final, final
 
 from smtpstate._replies import Reply
-from smtpstate._verbs import Verb
+from smtpstate._verbs import OwnVerb, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +81,9 @@ _WAY_BACK: Final[_Row] = {**_ANY, **_HELLO, Verb.RSET: {OK: Phase.READY}}
 _CHUNK: Final[_Row] = {Verb.BDAT: {MORE: Phase.CHUNK, FAIL: Phase.DEAD}}
 # The peer turns out to speak for somebody else, who is greeted in its place (Postfix's XCLIENT_README).
 _XCLIENT: Final[_Row] = {Verb.XCLIENT: {OK: Phase.CONNECT}}
-_TRANSACTION: Final[_Row] = {**_WAY_BACK, Verb.DATA: {MORE: Phase.BODY}, **_CHUNK}
+# They lead nowhere: what one does is its own (an OwnVerb says where it may come).
+_OWN: Final[_Row] = {Verb.OWN: {}}
+_TRANSACTION: Final[_Row] = {**_WAY_BACK, **_OWN, Verb.DATA: {MORE: Phase.BODY}, **_CHUNK}
 
 # phase -> verb -> outcome -> next phase. Absent verb: out of sequence (503). Absent outcome: stay.
 # CLOSE is not spelled out: from every phase it leads to CLOSING.
@@ -96,6 +98,7 @@ TRANSITIONS: Final[dict[Phase, _Row]] = {
         **_ANY,
         **_HELLO,
         **_XCLIENT,
+        **_OWN,
         Verb.XFORWARD: {},
         Verb.STARTTLS: {OK: Phase.TLS},
         Verb.AUTH: {MORE: Phase.AUTH},
@@ -141,7 +144,8 @@ class Session:
     What this session is: `lmtp` instead of SMTP, and one that `needs_tls` or `needs_auth` before it takes mail. What
     has happened: it is `secure` (in TLS), `authenticated`, and `esmtp` (the last hello was not a HELO); the open
     transaction is `binary` (BODY=BINARYMIME). What the last hello announced: `offers_tls`, `offers_auth`,
-    `offers_chunking`, `offers_xclient` and `offers_xforward`; whoever may say XCLIENT may say it before a hello, too.
+    `offers_chunking`, `offers_xclient`, `offers_xforward` and `offers_own`, the verbs of one's own; whoever may say
+    XCLIENT may say it before a hello, too.
     """
 
     __slots__ = (
@@ -153,6 +157,7 @@ class Session:
         "needs_tls",
         "offers_auth",
         "offers_chunking",
+        "offers_own",
         "offers_tls",
         "offers_xclient",
         "offers_xforward",
@@ -176,20 +181,21 @@ class Session:
         self.offers_chunking: bool = False
         self.offers_xclient: bool = False
         self.offers_xforward: bool = False
+        self.offers_own: frozenset[OwnVerb] = frozenset()
 
     @property
     def has_transaction(self) -> bool:
         return self.phase in TRANSACTION_PHASES
 
     @property
-    def key(self) -> tuple[Phase, tuple[bool, ...]]:
+    def key(self) -> tuple[Phase, tuple[bool, ...], frozenset[OwnVerb]]:
         """Everything that tells two sessions apart."""
         facts = (
             *(self.lmtp, self.needs_tls, self.needs_auth, self.secure, self.authenticated, self.esmtp),
             *(self.binary, self.offers_tls, self.offers_auth, self.offers_chunking),
             *(self.offers_xclient, self.offers_xforward),
         )
-        return self.phase, facts
+        return self.phase, facts, self.offers_own
 
     def copy(self) -> Session:
         other = Session(self.phase, lmtp=self.lmtp, needs_tls=self.needs_tls, needs_auth=self.needs_auth)
@@ -201,6 +207,7 @@ class Session:
             chunking=self.offers_chunking,
             xclient=self.offers_xclient,
             xforward=self.offers_xforward,
+            own=self.offers_own,
         )
         return other
 
@@ -212,19 +219,26 @@ class Session:
         chunking: bool = False,
         xclient: bool = False,
         xforward: bool = False,
+        own: frozenset[OwnVerb] = frozenset(),
     ) -> None:
         """What the hello that was just answered offers; what an earlier one did is forgotten."""
         self.offers_tls, self.offers_auth, self.offers_chunking = tls, auth, chunking
-        self.offers_xclient, self.offers_xforward = xclient, xforward
+        self.offers_xclient, self.offers_xforward, self.offers_own = xclient, xforward, own
 
-    def check(self, verb: Verb) -> Reply | None:
-        """The refusal that `verb` has earned here, or None when it is in order."""
+    def check(self, verb: Verb, name: str = "") -> Reply | None:
+        """The refusal that `verb` has earned here, or None when it is in order; of OWN, the one with that `name`."""
         if verb not in TRANSITIONS[self.phase]:
             return REFUSALS.get((self.phase, verb), OUT_OF_SEQUENCE)
         for guard in GUARDS.get(verb, ()):
             if not guard.holds(self):
                 return guard.refusal
-        return None
+        return self._check_own(name) if verb is Verb.OWN else None
+
+    def _check_own(self, name: str) -> Reply | None:
+        own = next((own for own in self.offers_own if own.name == name), None)
+        if own is None:
+            return _NOT_AVAILABLE
+        return next((guard.refusal for asks, guard in NEEDS if asks(own) and not guard.holds(self)), None)
 
     def advance(self, verb: Verb, outcome: Outcome, *, binary: bool = False) -> None:
         """Moves to where `outcome` of `verb` leads. What the table does not name changes nothing.
@@ -267,16 +281,10 @@ _NOT_AVAILABLE: Final = Reply(502, "Not available", enhanced="5.5.1")
 _NO_RECIPIENTS: Final = Reply(554, "No valid recipients", enhanced="5.5.1")
 _ESMTP: Final = Guard("ESMTP", lambda s: s.esmtp, HELLO_FIRST)
 _SMTP: Final = Guard("SMTP", lambda s: not s.lmtp, _WRONG_HELLO)
-_TLS_IF_NEEDED: Final = Guard(
-    "TLS where it is needed",
-    lambda s: s.secure or not s.needs_tls,
-    Reply(530, "Send STARTTLS first", enhanced="5.7.0"),  # RFC 3207 section 4
-)
-_AUTH_IF_NEEDED: Final = Guard(
-    "AUTH where it is needed",
-    lambda s: s.authenticated or not s.needs_auth,
-    Reply(530, "Authentication required", enhanced="5.7.0"),  # RFC 4954 section 6
-)
+_TLS_FIRST: Final = Reply(530, "Send STARTTLS first", enhanced="5.7.0")  # RFC 3207 section 4
+_AUTH_FIRST: Final = Reply(530, "Authentication required", enhanced="5.7.0")  # RFC 4954 section 6
+_TLS_IF_NEEDED: Final = Guard("TLS where it is needed", lambda s: s.secure or not s.needs_tls, _TLS_FIRST)
+_AUTH_IF_NEEDED: Final = Guard("AUTH where it is needed", lambda s: s.authenticated or not s.needs_auth, _AUTH_FIRST)
 # RFC 2033 section 4.2 asks for 503 where RFC 5321 section 4.1.1.4 has 554.
 _RECIPIENTS: Final = (
     Guard("a recipient was accepted, for LMTP", lambda s: s.phase is not Phase.MAIL or not s.lmtp, OUT_OF_SEQUENCE),
@@ -316,7 +324,15 @@ GUARDS: Final[dict[Verb, tuple[Guard, ...]]] = {
         Guard("CHUNKING is offered", lambda s: s.offers_chunking, _NOT_AVAILABLE),
         *_RECIPIENTS,
     ),
+    Verb.OWN: (_ESMTP, _TLS_IF_NEEDED, _AUTH_IF_NEEDED),
 }
+
+# What a verb of one's own may need besides.
+NEEDS: Final[tuple[tuple[Callable[[OwnVerb], bool], Guard], ...]] = (
+    (lambda own: not own.in_transaction, Guard("no transaction", lambda s: not s.has_transaction, NESTED_MAIL)),
+    (lambda own: own.needs_tls, Guard("TLS", lambda s: s.secure, _TLS_FIRST)),
+    (lambda own: own.needs_auth, Guard("AUTH", lambda s: s.authenticated, _AUTH_FIRST)),
+)
 
 # Where 503 has more to say than "bad sequence".
 REFUSALS: Final[dict[tuple[Phase, Verb], Reply]] = {
@@ -326,6 +342,7 @@ REFUSALS: Final[dict[tuple[Phase, Verb], Reply]] = {
     (Phase.GREETED, Verb.STARTTLS): HELLO_FIRST,
     (Phase.GREETED, Verb.AUTH): HELLO_FIRST,
     (Phase.GREETED, Verb.XFORWARD): HELLO_FIRST,
+    (Phase.GREETED, Verb.OWN): HELLO_FIRST,
     (Phase.READY, Verb.RCPT): Reply(503, "Send MAIL first", enhanced="5.5.1"),
     (Phase.READY, Verb.DATA): Reply(503, "Send MAIL first", enhanced="5.5.1"),
     (Phase.READY, Verb.BDAT): Reply(503, "Send MAIL first", enhanced="5.5.1"),

@@ -23,6 +23,7 @@ from smtpstate._commands import (
     Lhlo,
     Mail,
     Noop,
+    OwnCommand,
     Quit,
     Rcpt,
     Rset,
@@ -32,6 +33,7 @@ from smtpstate._commands import (
     Wait,
     XClient,
     XForward,
+    name_of,
 )
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._params import Parameters, split_parameters
@@ -39,7 +41,7 @@ from smtpstate._policy import SENDABLE, Deviation, Notes
 from smtpstate._replies import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
 # A row's parser: the argument without the white space around it, the whole line, and where to note deviations.
 Parse: TypeAlias = "Callable[[str, bytes, Notes], Command]"
@@ -111,6 +113,10 @@ def _attributes(parse_attributes: Callable[[str, bytes, frozenset[Deviation]], C
         return parse_attributes(f" {argument}", raw, notes.flagged)
 
     return parse
+
+
+def _parse_own(argument: str, raw: bytes, notes: Notes) -> Command:
+    return OwnCommand(first_word(raw), argument, raw, notes.flagged)
 
 
 # vrfy = "VRFY" SP String [SP "SMTPUTF8"] CRLF; expn likewise (RFC 6531 section 3.7.4.2).
@@ -244,6 +250,7 @@ AUTHENTICATED: Final = Reply(235, "Authenticated", enhanced="2.7.0")
 NOT_AUTHENTICATED: Final = Reply(535, "Authentication failed", enhanced="5.7.8")
 AUTH_CANCELLED: Final = Reply(501, "Authentication cancelled", enhanced="5.7.0")
 CHUNK_TAKEN: Final = Reply(250, "Chunk taken", enhanced="2.0.0")
+LOCAL_ERROR: Final = Reply(451, "Local error in processing", enhanced="4.3.0")
 _SEND_BODY: Final = Reply(354, "End the message with <CRLF>.<CRLF>")
 
 COMMANDS: Final[dict[Verb, Row]] = {
@@ -287,12 +294,13 @@ COMMANDS: Final[dict[Verb, Row]] = {
     # Nothing is owed for the command itself: the peer that it names is greeted, and that is the answer.
     Verb.XCLIENT: Row(_attributes(XClient.parse), Reply(220), junk=True),
     Verb.XFORWARD: Row(_attributes(XForward.parse), Reply(250, "Noted", enhanced="2.0.0"), junk=True),
+    # Whoever offers one has to answer it: that nobody does is our fault, and not the sender's.
+    Verb.OWN: Row(_parse_own, Reply(250, "OK", enhanced="2.0.0"), LOCAL_ERROR, junk=True),
 }
 
 # What is answered although nobody asked for it in words. A message that nobody took is not ours: 451.
 GREETING: Final = Reply(220)
 MESSAGE_ACCEPTED: Final = Reply(250, "Message accepted", enhanced="2.0.0")
-LOCAL_ERROR: Final = Reply(451, "Local error in processing", enhanced="4.3.0")
 
 
 @final
@@ -314,7 +322,7 @@ VERDICTS: Final[dict[Verb, Verdict]] = {
 ATTRIBUTE_VERBS: Final = frozenset({Verb.XCLIENT, Verb.XFORWARD})
 ATTRIBUTE_LINE: Final = 512  # octets of their lines that any receiver takes, CRLF included; XFORWARD_README
 
-_VERBS: Final[dict[str, Verb]] = {verb.name: verb for verb in COMMANDS}
+_VERBS: Final[dict[str, Verb]] = {verb.name: verb for verb in COMMANDS if verb is not Verb.OWN}
 # Verbs that RFCs define and no configuration here enables: known, so 502 and not 500 (section 4.2.4).
 NOT_IMPLEMENTED: Final = frozenset({"ATRN", "BURL", "ETRN", "SAML", "SEND", "SOML", "TURN"})
 
@@ -349,11 +357,16 @@ _CLEAN: Final = re.compile(rb"[\t\x20-\x7e]*")
 _CLEAN_UTF8: Final = re.compile(rf"(?:[\t\x20-\x7e]|{UTF8_NON_ASCII})*")
 
 
-def find_verb(line: bytes) -> Verb:
-    """The verb that `line`, without its ending, begins with. Raises GrammarError."""
+def first_word(line: bytes) -> str:
+    """What stands in `line`, without its ending, where a verb should; in upper case."""
     # Upper case is made of octets: latin-1 text has letters of which upper() makes others.
-    word = line.split(b" ", 1)[0].rstrip(b"\t").upper().decode("latin-1")
-    verb = _VERBS.get(word)
+    return line.split(b" ", 1)[0].rstrip(b"\t").upper().decode("latin-1")
+
+
+def find_verb(line: bytes, own: Container[str] = ()) -> Verb:
+    """The verb that `line` begins with; OWN for one of those named in `own`. Raises GrammarError."""
+    word = first_word(line)
+    verb = Verb.OWN if word in own else _VERBS.get(word)
     if verb is None:
         raise GrammarError(Fault.VERB_NOT_IMPLEMENTED if word in NOT_IMPLEMENTED else Fault.VERB_UNKNOWN)
     return verb
@@ -367,7 +380,7 @@ def parse_command(verb: Verb, line: bytes, notes: Notes | None = None, *, utf8: 
     for `may_be_international` to say.
     """
     notes = notes or Notes()
-    text = _text(line, utf8=utf8 and verb in _INTERNATIONAL)[len(verb.name) :]
+    text = _text(line, utf8=utf8 and verb in _INTERNATIONAL)[len(first_word(line)) :]
     argument = text.strip(" \t")
     if text[-1:] in (" ", "\t"):
         notes.add(Deviation.TRAILING_SPACE)
@@ -441,18 +454,18 @@ def encode_command(command: Command, limit: int, *, utf8: bool = False) -> bytes
             argument = f" {text}" + (" SMTPUTF8" if smtputf8 else "")
         case XClient() | XForward():
             argument = command.format()
-        case Noop(text) | Help(text):
+        case Noop(text) | Help(text) | OwnCommand(argument=text):
             argument = f" {text}" if text else ""
         case _:
             argument = ""
     try:
-        line = (command.verb.name + argument).encode("utf-8" if utf8 else "ascii")
+        line = (name_of(command) + argument).encode("utf-8" if utf8 else "ascii")
         same = parse_command(command.verb, line, Notes(SENDABLE), utf8=utf8) == command
     except (UnicodeEncodeError, GrammarError):
         same = False
         line = b""
     if not same:
-        raise LocalProtocolError(f"this {command.verb.name} cannot be sent: {command!r}")
+        raise LocalProtocolError(f"this {name_of(command)} cannot be sent: {command!r}")
     return _limited(line + b"\r\n", limit)
 
 

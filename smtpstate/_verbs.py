@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import final
 
 
 class Verb(IntEnum):
@@ -30,3 +32,20 @@ class Verb(IntEnum):
     CHUNK = 19  # the end of a chunk that is not the last
     XCLIENT = 20
     XFORWARD = 21
+    OWN = 22  # any that an extension of one's own names: an OwnVerb
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class OwnVerb:
+    """A verb that an extension of your own adds, and where it may come.
+
+    `name` is of four letters or more, in upper case. It comes after EHLO and outside a transaction; with
+    `in_transaction` also inside one, before its DATA or BDAT. With `needs_tls` and `needs_auth` it is 530 until the
+    session is secure, and authenticated.
+    """
+
+    name: str
+    in_transaction: bool = False
+    needs_tls: bool = False
+    needs_auth: bool = False

@@ -28,24 +28,28 @@ from smtpstate._carried import Ret as Ret
 from smtpstate._carried import Rrvs as Rrvs
 from smtpstate._carried import ServerLimits as ServerLimits
 from smtpstate._carried import Submitter as Submitter
+from smtpstate._commands import OwnCommand as OwnCommand
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, ParameterTable
 from smtpstate._params import Parameter as Parameter
 from smtpstate._params import Parameters as Parameters
 from smtpstate._params import flag as flag
+from smtpstate._verbs import OwnVerb as OwnVerb
+from smtpstate._verbs import Verb
 from smtpstate._xclient import Absence as Absence
 from smtpstate._xclient import XClient as XClient
 from smtpstate._xclient import XForward as XForward
 from smtpstate._xclient import XForwardSource as XForwardSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping
 
     from smtpstate._capabilities import Capabilities
     from smtpstate._commands import Mail, Rcpt
 
 _KEYWORD: Final = re.compile(ESMTP_KEYWORD)
 _ANNOUNCED: Final = re.compile(r"[!-~]+")
+_VERB: Final = re.compile(r"[A-Z]{4,}")
 
 _Value = TypeVar("_Value")
 
@@ -56,9 +60,10 @@ class Extension:
     """An extension as a server offers it and as both seats check it. RFC 5321 section 2.2.
 
     `keyword` is what EHLO says, `announced` the parameters behind it. `mail` and `rcpt` are the parameters that MAIL
-    and RCPT may then have. `needs` are the EHLO keywords that have to be offered beside it. `tls_only` says that it is
-    not offered in clear, and that a client counts on it only where the server's certificate was verified. Keywords are
-    in upper case. Raises LocalProtocolError for what EHLO cannot say.
+    and RCPT may then have, `verb` is a command of its own: an `OwnCommand`. `needs` are the EHLO keywords that have to
+    be offered beside it. `tls_only` says that it is not offered in clear, and that a client counts on it only where the
+    server's certificate was verified. Keywords are in upper case. Raises LocalProtocolError for what EHLO cannot say,
+    and for a verb that is none, or the core's.
     """
 
     keyword: str
@@ -67,6 +72,7 @@ class Extension:
     rcpt: tuple[Parameter, ...] = ()
     needs: frozenset[str] = frozenset()
     tls_only: bool = False
+    verb: OwnVerb | None = None
 
     def __post_init__(self) -> None:
         keywords = (self.keyword, *(parameter.keyword for parameter in (*self.mail, *self.rcpt)))
@@ -74,6 +80,8 @@ class Extension:
             raise LocalProtocolError(f"not keywords in upper case: {', '.join(map(repr, keywords))}")
         if not all(map(_ANNOUNCED.fullmatch, self.announced)):
             raise LocalProtocolError(f"no EHLO parameters: {self.announced!r}")
+        if self.verb is not None and (not _VERB.fullmatch(self.verb.name) or self.verb.name in Verb.__members__):
+            raise LocalProtocolError(f"no verb, or one of the core: {self.verb.name!r}")
 
 
 def _parses(parse: Callable[[str], object]) -> Callable[[str | None], bool]:
@@ -229,13 +237,17 @@ def tables(extensions: Iterable[Extension] = ()) -> tuple[ParameterTable, Parame
     """The parameters of MAIL, those of RCPT, and `extensions` by keyword.
 
     The tables have all that is built in; one of `extensions` takes the place of the built-in one of its keyword. Raises
-    LocalProtocolError for a keyword that is the core's or comes twice, and for a parameter that another extension has.
+    LocalProtocolError for a keyword that is the core's or comes twice, and for a parameter or a verb that another
+    extension has.
     """
     given: dict[str, Extension] = {}
     for extension in extensions:
         if extension.keyword in _OF_THE_CORE or extension.keyword in given:
             raise LocalProtocolError(f"an extension that there is already: {extension.keyword}")
         given[extension.keyword] = extension
+    verbs = [own.name for own in own_verbs(given.values(), given)]
+    if len(set(verbs)) < sum(one.verb is not None for one in given.values()):
+        raise LocalProtocolError(f"a verb that there is already: {', '.join(verbs)}")
     mail, rcpt = dict(MAIL_PARAMETERS), dict(RCPT_PARAMETERS)
     for extension in {**BUILT_IN, **given}.values():
         for table, added in ((mail, extension.mail), (rcpt, extension.rcpt)):
@@ -244,6 +256,11 @@ def tables(extensions: Iterable[Extension] = ()) -> tuple[ParameterTable, Parame
                     raise LocalProtocolError(f"a parameter that there is already: {parameter.keyword}")
                 table[parameter.keyword] = {extension.keyword: parameter}
     return mail, rcpt, given
+
+
+def own_verbs(extensions: Iterable[Extension], offered: Container[str]) -> frozenset[OwnVerb]:
+    """The verbs of those of `extensions` that are among the EHLO keywords `offered`."""
+    return frozenset(one.verb for one in extensions if one.verb is not None and one.keyword in offered)
 
 
 def check_offers(offered: Collection[str], extensions: Iterable[Extension] = ()) -> None:

@@ -5,12 +5,26 @@ from __future__ import annotations
 import pytest
 
 from smtpstate._admission import admit, admit_response, announced, masked, refuse_long
-from smtpstate._commands import Auth, AuthCancel, AuthResponse, Bdat, Expn, Mail, Noop, Rcpt, Verb, Vrfy, XClient
+from smtpstate._commands import (
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    Bdat,
+    Expn,
+    Mail,
+    Noop,
+    OwnCommand,
+    Rcpt,
+    Verb,
+    Vrfy,
+    XClient,
+)
 from smtpstate._config import OFFERS
 from smtpstate._events import CommandRefused, Violation
 from smtpstate._lines import Line, LineEnding
 from smtpstate._policy import MX, STRICT, Deviation, Policy, Treatment
 from smtpstate._state import Phase, Session
+from smtpstate._verbs import OwnVerb
 from smtpstate.extensions import tables
 from tests.deviations import DEVIANTS, Deviant
 from tests.helpers import session_at
@@ -70,6 +84,33 @@ def test_what_is_in_order_is_a_command() -> None:
     assert admit(b"bdat 3 last", RCPT, OFFERS) == Bdat(3, last=True)
     assert admit(b"xclient port=1", TRUSTED, OFFERS) == XClient(port=1)
     assert admit(b"auth plain", AUTH, OFFERS, ("PLAIN",)) == Auth("PLAIN")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "violation", "reason"),
+    [
+        (b"etrn example.net ", None, None, "offered, and in order"),
+        (b"ATRN example.net", 502, Violation.NOT_IMPLEMENTED, "known to RFC 2645 and not offered"),
+        (b"XRUN", 502, Violation.NOT_IMPLEMENTED, "one's own, and not offered here"),
+        (b"FROB", 500, Violation.UNKNOWN_COMMAND, "nobody named it"),
+        (b"ETRNX", 500, Violation.UNKNOWN_COMMAND, "another word"),
+        (b"ETRN \xff", 500, Violation.SYNTAX, "8-bit octets stand in no command"),
+        (b"NOOP", None, None, "a verb of the core is what it was"),
+    ],
+)
+def test_a_verb_of_ones_own_is_a_command_where_it_is_offered(
+    line: bytes, code: int | None, violation: Violation | None, reason: str
+) -> None:
+    session = session_at(Phase.READY, "esmtp")
+    session.announce(own=frozenset({OwnVerb("ETRN")}))
+    admitted = admit(line, session, OFFERS, own={"ETRN", "XRUN"})
+    if isinstance(admitted, CommandRefused):
+        assert (admitted.reply.code, admitted.violation) == (code, violation), reason
+    else:
+        assert code is None
+        assert admitted in (OwnCommand("ETRN", "example.net"), Noop()), reason
+    refused = admit(b"ETRN x", MAIL, OFFERS, own={"ETRN"})
+    assert isinstance(refused, CommandRefused)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,12 @@ from smtpstate._commands import (
     Helo,
     Mail,
     Noop,
+    OwnCommand,
+    Quit,
     Rcpt,
+    StartTls,
     Verb,
+    name_of,
 )
 from smtpstate._errors import LocalProtocolError
 from smtpstate._params import BodyType
@@ -66,6 +70,15 @@ def test_what_is_secret_is_not_shown() -> None:
     for command in (Auth("PLAIN", b"secret", raw=b"AUTH PLAIN secret"), AuthResponse(b"secret")):
         assert "secret" not in repr(command)
     assert repr(Auth("PLAIN", b"secret")) == "Auth(mechanism='PLAIN')"
+
+
+def test_a_command_is_called_as_its_line_begins() -> None:
+    assert [name_of(command) for command in (Quit(), StartTls(), OwnCommand("ETRN", "x"))] == [
+        "QUIT",
+        "STARTTLS",
+        "ETRN",
+    ]
+    assert OwnCommand("ETRN", "x", raw=b"etrn x") == OwnCommand("ETRN", "x") != OwnCommand("ATRN", "x")
 
 
 def test_an_empty_initial_response_is_one() -> None:

@@ -26,7 +26,7 @@ from smtpstate._config import (
 )
 from smtpstate._keys import ChannelBinding
 from smtpstate._state import HELLOS
-from smtpstate.extensions import Extension, Parameter, deliver_by, flag
+from smtpstate.extensions import Extension, OwnVerb, Parameter, deliver_by, flag
 
 NAME = "mx.example.org"
 TLS = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384")
@@ -174,7 +174,7 @@ def test_what_the_core_says_by_itself_can_be_said(secure: bool) -> None:
 
 @pytest.mark.parametrize("verb", Verb)
 def test_vrfy_and_expn_are_asked_only_on_demand(verb: Verb) -> None:
-    always = {Verb.CONNECT, Verb.END, *HELLOS, Verb.AUTH, Verb.RESPONSE, Verb.MAIL, Verb.RCPT, Verb.DATA}
+    always = {Verb.CONNECT, Verb.END, *HELLOS, Verb.AUTH, Verb.RESPONSE, Verb.MAIL, Verb.RCPT, Verb.DATA, Verb.OWN}
     assert ServerConfig(NAME).asks(verb) is (verb in always)
     asking = ServerConfig(NAME, asks_vrfy=True, asks_expn=True)
     assert asking.asks(verb) is (verb in always | {Verb.VRFY, Verb.EXPN})
@@ -319,3 +319,13 @@ def test_an_extension_that_cannot_be_offered_is_the_callers_mistake(
 ) -> None:
     with pytest.raises(LocalProtocolError):
         ServerConfig(NAME, extensions=extensions)
+
+
+def test_a_verb_is_announced_with_its_keyword() -> None:
+    always, inside = OwnVerb("XRUN"), OwnVerb("YRUN", needs_auth=True)
+    given = (Extension("X", verb=always), Extension("Y", verb=inside, tls_only=True), Extension("Z"))
+    config = ServerConfig(NAME, extensions=given)
+    assert config.verbs == {"XRUN", "YRUN"}
+    assert config.own_verbs(secure=False) == {always}
+    assert config.own_verbs(secure=True) == {always, inside}
+    assert (CONFIG.verbs, CONFIG.own_verbs(secure=True)) == (frozenset(), frozenset())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smtpstate import ServerConfig, TlsMode, extensions
+from smtpstate import Reply, ReplyReceived, ServerConfig, TlsMode, extensions
 from smtpstate._address import ForwardPath, Mailbox, ReversePath
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
 from smtpstate._commands import Mail, Rcpt
@@ -26,6 +26,8 @@ from smtpstate.extensions import (
     HoldUntil,
     Notify,
     OriginalRecipient,
+    OwnCommand,
+    OwnVerb,
     Parameter,
     Priority,
     Ret,
@@ -39,8 +41,6 @@ from smtpstate_testing import Pair
 if TYPE_CHECKING:
     from collections.abc import Container
     from types import ModuleType
-
-    from smtpstate._replies import Reply
 
 MAIL, RCPT, _ = extensions.tables()
 EVERYTHING = frozenset({"SIZE", "8BITMIME", "CHUNKING", "BINARYMIME", *BUILT_IN})
@@ -316,6 +316,8 @@ def test_an_offer_needs_what_it_builds_on(offered: set[str], reason: str) -> Non
         ([Extension("X", rcpt=(Parameter("ORCPT", flag, 5),))], "of RCPT"),
         ([Extension("X", mail=(Parameter("Y", flag, 2),)), Extension("Z", mail=(Parameter("Y", flag, 2),))], "another"),
         ([Extension("X", mail=(Parameter("Y", flag, 2), Parameter("Y", flag, 2)))], "its own"),
+        ([Extension("X", verb=OwnVerb("XRUN")), Extension("Y", verb=OwnVerb("XRUN"))], "another's verb"),
+        ([Extension("X", verb=OwnVerb("XRUN")), Extension("Y", verb=OwnVerb("XRUN", needs_tls=True))], "even so"),
     ],
 )
 def test_what_there_is_already_cannot_be_defined_again(given: list[Extension], reason: str) -> None:
@@ -359,6 +361,35 @@ def test_what_ehlo_cannot_say_is_no_extension(keyword: str, announced: tuple[str
         Extension(keyword, announced, mail=(Parameter(parameter, flag, 0),))
     with pytest.raises(LocalProtocolError):
         Extension(keyword, announced, rcpt=(Parameter(parameter, flag, 0),))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("NOOP", "the core's"),
+        ("BDAT", "the core's, offered or not"),
+        ("XCLIENT", "the core's, offered or not"),
+        ("CONNECT", "what other protocols begin with"),
+        ("RUN", "section 4.1.1: four letters"),
+        ("etrn", "in upper case"),
+        ("ETRN ", "white space"),
+        ("X-RUN", "letters alone"),
+        ("ETRN1", "letters alone"),
+        ("\u00c9TRN", "of ASCII"),
+        ("", "nothing"),
+    ],
+)
+def test_what_is_no_verb_of_ones_own(name: str, reason: str) -> None:
+    with pytest.raises(LocalProtocolError, match="no verb"):
+        Extension("X", verb=OwnVerb(name))
+
+
+def test_a_verb_comes_with_its_keyword() -> None:
+    given = (Extension("X", verb=OwnVerb("XRUN")), Extension("Y", verb=OwnVerb("YRUN")), Extension("Z"))
+    assert extensions.own_verbs(given, {"X", "Z"}) == {OwnVerb("XRUN")}
+    assert extensions.own_verbs(given, {"X", "Y"}) == {OwnVerb("XRUN"), OwnVerb("YRUN")}
+    assert extensions.own_verbs((), {"X"}) == frozenset()
+    assert extensions.tables(given)[2].keys() == {"X", "Y", "Z"}
 
 
 def example(name: str) -> ModuleType:
@@ -538,11 +569,12 @@ def test_the_public_names_are_these() -> None:
     public = {name for name in vars(extensions) if name[0] != "_"}
     helpers = {"TYPE_CHECKING", "annotations", "re", "dataclass", "Final", "TypeAlias", "TypeVar", "final"}
     internal = {"ESMTP_KEYWORD", "Fault", "GrammarError", "LocalProtocolError", "MAIL_PARAMETERS", "RCPT_PARAMETERS"}
-    internal |= {"Parameters", "ParameterTable"}
+    internal |= {"Parameters", "ParameterTable", "Verb"}
     assert public - helpers - internal == {
         *("Carried", "DateTime", "DeliverBy", "Envid", "HoldFor", "HoldUntil", "Notify", "OriginalRecipient"),
         *("Priority", "Ret", "Rrvs", "ServerLimits", "Submitter", "Extension", "Parameter", "flag"),
         *("Absence", "XClient", "XForward", "XForwardSource"),
+        *("OwnCommand", "OwnVerb", "own_verbs"),
         *("BUILT_IN", "DSN", "REQUIRETLS", "RRVS", "SMTPUTF8"),
         *("deliver_by", "future_release", "mt_priority", "tables", "check_offers"),
         *("parameters", "ret", "envid", "submitter", "smtputf8", "requires_tls", "hold", "by", "priority"),
@@ -578,3 +610,41 @@ def test_a_client_sends_the_parameters_of_what_is_offered() -> None:
     assert pair.client.send(Mail(FROM, (("SOLICIT", "net.example:NEWS"), *extensions.parameters(Ret.HDRS))))
     pair.drive()
     assert "C: MAIL FROM:<> SOLICIT=net.example:NEWS RET=HDRS\nS: 250 Sender accepted\n" in pair.transcript
+
+
+@pytest.mark.parametrize(
+    ("line", "reply", "reason"),
+    [
+        (
+            b"ETRN example.net",
+            b"253 2.0.0 OK, 2 pending messages for node example.net started\r\n",
+            "RFC 1985 section 5.3",
+        ),
+        (b"etrn Example.ORG", b"251 2.0.0 OK, no messages waiting for node Example.ORG\r\n", "nothing waits"),
+        (b"ETRN example.com", b"459 4.7.1 Node example.com not allowed\r\n", "somebody else's"),
+        (b"ETRN", b"501 5.5.4 Which node?\r\n", "no argument"),
+        (b"ATRN example.net", b"502 5.5.1 Command not implemented\r\n", "known, and not offered"),
+        (b"MAIL FROM:<>\r\nETRN example.net", b"250 2.1.0 Sender accepted\r\n503 5.5.1 ", "not inside a transaction"),
+    ],
+)
+def test_etrn_is_a_verb_of_ones_own(line: bytes, reply: bytes, reason: str) -> None:
+    module = example("etrn")
+    pair = Pair(ServerConfig("mx.example.org", extensions=(module.ETRN,)), handler=module.handle)
+    early = pair.talk(b"ETRN example.net\r\n")
+    assert early.endswith(b"503 5.5.1 Send EHLO first\r\n")
+    assert b"250 ETRN\r\n" in pair.talk(b"EHLO c.example\r\n")
+    assert pair.talk(line + b"\r\n").startswith(reply), reason
+
+
+def test_a_client_asks_for_its_mail() -> None:
+    module = example("etrn")
+    config = ServerConfig("mx.example.org", extensions=(module.ETRN,))
+    pair = Pair(config, client_extensions=(module.ETRN,), handler=module.handle)
+    pair.run(open_session(pair.client, TlsMode.OFF))
+    assert pair.client.send(OwnCommand("ETRN", "example.net"))
+    pair.drive()
+    answered = pair.client_events[-1]
+    assert answered == ReplyReceived(
+        OwnCommand("ETRN", "example.net"),
+        Reply(253, "OK, 2 pending messages for node example.net started", enhanced="2.0.0"),
+    )

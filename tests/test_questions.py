@@ -17,6 +17,7 @@ from smtpstate._commands import (
     Lhlo,
     Mail,
     Noop,
+    OwnCommand,
     Quit,
     Rcpt,
     Rset,
@@ -47,10 +48,12 @@ from smtpstate._questions import (
 )
 from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase, Session
+from smtpstate._verbs import OwnVerb
 from smtpstate._xclient import Absence
 from smtpstate.extensions import Extension
 
 OK, MORE, FAIL, CLOSE = Outcome.OK, Outcome.MORE, Outcome.FAIL, Outcome.CLOSE
+ETRN = Extension("ETRN", verb=OwnVerb("ETRN"))
 ME, YOU = Mail.of("me@me.example"), Rcpt.of("you@mx.example")
 
 TABLE: list[tuple[Question, Outcome, bool, bool, Timer, int]] = [
@@ -72,6 +75,7 @@ TABLE: list[tuple[Question, Outcome, bool, bool, Timer, int]] = [
     (Quit(), OK, False, True, Timer.COMMAND, 300),
     (XClient(port=1), OK, False, True, Timer.COMMAND, 300),
     (XForward(port=1), OK, False, True, Timer.COMMAND, 300),
+    (OwnCommand("ETRN"), OK, False, True, Timer.COMMAND, 300),
 ]
 
 
@@ -206,8 +210,9 @@ def test_what_a_hello_offers_is_known_to_the_session():
         ("CHUNKING", "offers_chunking"),
         ("XCLIENT", "offers_xclient"),
         ("XFORWARD", "offers_xforward"),
+        ("ETRN", "offers_own"),
     ):
-        announce(session, Capabilities({keyword: ()}))
+        announce(session, Capabilities({keyword: ()}), [ETRN])
         assert [name for name in session.__slots__ if name.startswith("offers_") and getattr(session, name)] == [fact]
 
 
@@ -246,6 +251,9 @@ OUT_OF_ORDER: list[tuple[Phase, Command, list[Question], str]] = [
     (Phase.READY, Noop(), [ME, AuthResponse(b"")], "^AUTH is not answered"),
     (Phase.READY, Auth("PLAIN"), [Ehlo("me.example")], "before the hello is answered, AUTH"),
     (Phase.READY, StartTls(), [Noop(), Lhlo("me.example")], "before the hello is answered, STARTTLS"),
+    (Phase.READY, OwnCommand("ETRN"), [Ehlo("me.example")], "before the hello is answered, ETRN"),
+    (Phase.READY, OwnCommand("ETRN"), [], "^ETRN is out of order: 502 5.5.1 Not available"),
+    (Phase.GREETED, OwnCommand("ETRN"), [], "^ETRN is out of order: 503 5.5.1 Send EHLO first"),
     (Phase.READY, YOU, [], "^RCPT is out of order: 503 5.5.1 Send MAIL first"),
     (Phase.BODY, Rset(), [], "^RSET is out of order: 503"),
     (Phase.MAIL, Rset(), [ME], "^RSET cannot tell its reply"),

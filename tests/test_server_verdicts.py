@@ -27,6 +27,7 @@ from smtpstate import (
     Vrfy,
 )
 from smtpstate._events import Owed
+from smtpstate.extensions import Extension, OwnCommand, OwnVerb
 from tests.helpers import ManualClock, ready
 
 EVERY_CODE = range(200, 600)
@@ -41,12 +42,14 @@ STAGES = [
     (EndOfMessage, b"EHLO c.example\r\nMAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nDATA\r\n.\r\n", 2, b"250 2.0.0 "),
     (Vrfy, b"VRFY x\r\n", 2, b""),
     (Expn, b"EXPN x\r\n", 2, b""),
+    (OwnCommand, b"EHLO c.example\r\nETRN x\r\n", 2, b""),
 ]
 
 
 def at(kind: type, said: bytes) -> ServerConnection:
     """A connection that owes a verdict for this kind of event."""
-    config = ServerConfig("mx.example.org", asks_vrfy=True, asks_expn=True)
+    etrn = Extension("ETRN", verb=OwnVerb("ETRN"))
+    config = ServerConfig("mx.example.org", asks_vrfy=True, asks_expn=True, extensions=(etrn,))
     connection = ServerConnection(config, clock=ManualClock())
     connection.receive_data(said)
     while type(connection.next_event()) is not kind:

@@ -25,6 +25,7 @@ from smtpstate._state import (
     Session,
 )
 from smtpstate._syntax import COMMANDS
+from smtpstate._verbs import OwnVerb
 from tests.helpers import session_at
 
 if TYPE_CHECKING:
@@ -32,17 +33,20 @@ if TYPE_CHECKING:
 
     from smtpstate._replies import Reply
 
-Key = tuple[Phase, tuple[bool, ...]]
+Key = tuple[Phase, tuple[bool, ...], frozenset[OwnVerb]]
 OK, MORE, FAIL, CLOSE = Outcome.OK, Outcome.MORE, Outcome.FAIL, Outcome.CLOSE
 
 
 ANNOUNCED = ("tls", "auth", "chunking", "xclient", "xforward")
+ETRN = OwnVerb("ETRN")
+OWN = frozenset({ETRN})
+NO_VERB = frozenset[OwnVerb]()
 
 
 def steps(session: Session) -> Iterator[Session]:
     """Every session that is one legal step away."""
     for verb in Verb:
-        if session.check(verb) is not None:
+        if session.check(verb, ETRN.name) is not None:
             continue
         for outcome in Outcome:
             after = session.copy()
@@ -50,9 +54,9 @@ def steps(session: Session) -> Iterator[Session]:
             yield after
             if verb in HELLOS and verb is not Verb.HELO and outcome is OK:
                 # What is announced is what one side says and the other hears; all of it is possible.
-                for tls, auth, chunking, xclient, xforward in product((False, True), repeat=5):
+                for facts, own in product(product((False, True), repeat=5), (NO_VERB, OWN)):
                     offered = after.copy()
-                    offered.announce(tls=tls, auth=auth, chunking=chunking, xclient=xclient, xforward=xforward)
+                    offered.announce(**dict(zip(ANNOUNCED, facts, strict=True)), own=own)
                     yield offered
             elif verb is Verb.CONNECT and outcome is OK:
                 offered = after.copy()
@@ -102,19 +106,19 @@ def test_every_phase_is_reachable(lmtp: bool, tls: bool, auth: bool) -> None:
 def test_the_number_of_sessions_is_known(lmtp: bool, tls: bool, auth: bool) -> None:
     """A change of the table shows here, on purpose."""
     found = Counter(session.phase for session in REACHED[lmtp, tls, auth].values())
-    hellos = 2**5 + (not lmtp)  # what EHLO or LHLO announces; HELO, which LMTP lacks, announces nothing
+    hellos = 2**6 + (not lmtp)  # what EHLO or LHLO announces; HELO, which LMTP lacks, announces nothing
     known = 2 * 2  # secure or not, authenticated or not: by AUTH where TLS allows, by the LOGIN of an XCLIENT anywhere
     allowed = (2 - tls) * (2 - auth)  # those of them that may send mail
     assert found == {
         **dict.fromkeys((Phase.CONNECT, Phase.REFUSED), known),  # nothing else yet
         Phase.GREETED: known * 2,  # and XCLIENT is offered or not
         Phase.READY: known * hellos,
-        Phase.AUTH: (2 - tls) * 2**4,  # AUTH is offered and was not used; the other offers are free
-        Phase.TLS: 2 * 2**4,  # STARTTLS is offered and was not used; the others are free, and so is who it is
-        **dict.fromkeys((Phase.MAIL, Phase.RCPT), allowed * (hellos + 2**4)),  # binary where CHUNKING is offered
+        Phase.AUTH: (2 - tls) * 2**5,  # AUTH is offered and was not used; the other offers are free
+        Phase.TLS: 2 * 2**5,  # STARTTLS is offered and was not used; the others are free, and so is who it is
+        **dict.fromkeys((Phase.MAIL, Phase.RCPT), allowed * (hellos + 2**5)),  # binary where CHUNKING is offered
         Phase.BODY: allowed * hellos,  # never binary
-        **dict.fromkeys((Phase.CHUNK, Phase.CHUNKED), allowed * 2**4 * 2),  # CHUNKING is offered; binary or not
-        Phase.DEAD: allowed * 2**4,  # CHUNKING is offered; what was binary is gone
+        **dict.fromkeys((Phase.CHUNK, Phase.CHUNKED), allowed * 2**5 * 2),  # CHUNKING is offered; binary or not
+        Phase.DEAD: allowed * 2**5,  # CHUNKING is offered; what was binary is gone
         # As READY; and a session without a hello may have been offered XCLIENT, or be LMTP's, which has no HELO.
         **dict.fromkeys((Phase.CLOSING, Phase.CLOSED), known * (hellos + 1 + lmtp)),
     }
@@ -124,16 +128,16 @@ def test_the_number_of_sessions_is_known(lmtp: bool, tls: bool, auth: bool) -> N
 def test_random_walks_stay_among_the_known_sessions_and_keep_what_was_promised(
     lmtp: bool, tls: bool, auth: bool
 ) -> None:
-    """800 walks of 30 steps. What has to hold is said again here, without the table."""
+    """1200 walks of 30 steps. What has to hold is said again here, without the table."""
     random = Random(f"{lmtp} {tls} {auth}")
     known = REACHED[lmtp, tls, auth].keys()
     met: set[Key] = set()
-    for _ in range(800):
+    for _ in range(1200):
         session = Session(lmtp=lmtp, needs_tls=tls, needs_auth=auth)
         mail = False
         for _ in range(30):
             before = session.key
-            in_order = [verb for verb in Verb if session.check(verb) is None]
+            in_order = [verb for verb in Verb if session.check(verb, ETRN.name) is None]
             assert session.key == before, "asking changes nothing"
             if not in_order:
                 break
@@ -145,9 +149,10 @@ def test_random_walks_stay_among_the_known_sessions_and_keep_what_was_promised(
             was_secure, was_authenticated = session.secure, session.authenticated
             session.advance(verb, outcome, binary=session.offers_chunking and random.random() < 0.5)
             if verb in HELLOS and outcome is OK:
-                assert not any(getattr(session, f"offers_{name}") for name in ANNOUNCED)
+                assert not any(getattr(session, f"offers_{name}") for name in (*ANNOUNCED, "own"))
                 if session.esmtp:
-                    session.announce(**{name: random.random() < 0.7 for name in ANNOUNCED})
+                    own = OWN if random.random() < 0.7 else NO_VERB
+                    session.announce(**{name: random.random() < 0.7 for name in ANNOUNCED}, own=own)
             assert not session.binary or session.has_transaction
             met.add(session.key)
             assert session.key in known
@@ -162,7 +167,7 @@ def test_random_walks_stay_among_the_known_sessions_and_keep_what_was_promised(
             if outcome is CLOSE:
                 assert session.phase is Phase.CLOSING
                 break
-    assert {phase for phase, _ in met} >= set(Phase) - {Phase.CLOSED}
+    assert {phase for phase, *_ in met} >= set(Phase) - {Phase.CLOSED}
     assert len(met) > len(known) / 4
 
 
@@ -259,6 +264,9 @@ def test_a_guard_names_its_fact() -> None:
         (Phase.DEAD, Verb.XCLIENT, 503, "5.5.1", "RFC 3030 section 2: RSET comes first"),
         (Phase.MAIL, Verb.XFORWARD, 503, "5.5.1", "XFORWARD_README: not inside a transaction"),
         (Phase.REFUSED, Verb.XCLIENT, 503, "5.5.1", "section 3.1: after 554 only QUIT"),
+        (Phase.GREETED, Verb.OWN, 503, "5.5.1", "a hello comes first, and says whether it is offered"),
+        (Phase.CHUNKED, Verb.OWN, 503, "5.5.1", "RFC 3030 section 2: only BDAT goes on"),
+        (Phase.DEAD, Verb.OWN, 503, "5.5.1", "RFC 3030 section 2: RSET comes first"),
         (Phase.BODY, Verb.NOOP, 503, "5.5.1", "a body has no commands in it"),
         (Phase.TLS, Verb.NOOP, 503, "5.5.1", "a handshake has no commands in it"),
         (Phase.CLOSING, Verb.NOOP, 503, "5.5.1", "the last reply was said"),
@@ -330,6 +338,36 @@ def test_what_a_verb_needs_beside_its_phase(session: Session, verb: Verb, refusa
     assert (None if found is None else found.code) == refusal, reason
 
 
+FACTS = ("esmtp", "secure", "authenticated")
+
+
+@pytest.mark.parametrize(
+    ("session", "own", "refusal", "reason"),
+    [
+        (session_at(Phase.READY, "esmtp"), ETRN, None, "offered, and nothing is needed"),
+        (session_at(Phase.READY), ETRN, 503, "HELO has no extensions"),
+        (session_at(Phase.READY, "esmtp", tls=True), ETRN, 530, "RFC 3207 section 4, whatever it needs itself"),
+        (session_at(Phase.READY, "esmtp", auth=True), ETRN, 530, "RFC 4954 section 6, whatever it needs itself"),
+        (session_at(Phase.MAIL, "esmtp"), ETRN, 503, "RFC 1985: not inside a transaction"),
+        (session_at(Phase.RCPT, "esmtp"), ETRN, 503, "recipient or not"),
+        (session_at(Phase.MAIL, "esmtp"), OwnVerb("ETRN", in_transaction=True), None, "unless it says so"),
+        (session_at(Phase.RCPT, "esmtp"), OwnVerb("ETRN", in_transaction=True), None, "unless it says so"),
+        (session_at(Phase.READY, "esmtp"), OwnVerb("ETRN", in_transaction=True), None, "and outside as well"),
+        (session_at(Phase.READY, "esmtp"), OwnVerb("ETRN", needs_tls=True), 530, "not secure"),
+        (session_at(Phase.READY, "esmtp", "secure"), OwnVerb("ETRN", needs_tls=True), None, "secure"),
+        (session_at(Phase.READY, "esmtp", "secure"), OwnVerb("ETRN", needs_auth=True), 530, "nobody is known"),
+        (session_at(Phase.READY, "esmtp", "authenticated"), OwnVerb("ETRN", needs_auth=True), None, "somebody is"),
+        (session_at(Phase.MAIL, *FACTS), OwnVerb("ETRN", needs_tls=True, needs_auth=True), 503, "in a transaction"),
+        (session_at(Phase.READY, "esmtp"), OwnVerb("ATRN"), 502, "another one is offered"),
+    ],
+)
+def test_where_a_verb_of_ones_own_may_come(session: Session, own: OwnVerb, refusal: int | None, reason: str) -> None:
+    assert session.check(Verb.OWN, "ETRN") is not None, "not offered"
+    session.announce(own=frozenset({own, OwnVerb("OTHER", needs_tls=True)}))
+    found = session.copy().check(Verb.OWN, "ETRN")
+    assert (None if found is None else found.code) == refusal, reason
+
+
 def test_refusals_have_more_to_say_only_where_the_table_refuses() -> None:
     for phase, verb in REFUSALS:
         assert verb not in TRANSITIONS[phase]
@@ -363,6 +401,8 @@ def test_refusals_have_more_to_say_only_where_the_table_refuses() -> None:
         (Phase.READY, Verb.XCLIENT, OK, Phase.CONNECT, "somebody else is greeted"),
         (Phase.READY, Verb.XCLIENT, FAIL, Phase.READY, "501 changes nothing"),
         (Phase.READY, Verb.XFORWARD, OK, Phase.READY, "which leads nowhere"),
+        (Phase.READY, Verb.OWN, OK, Phase.READY, "what it does is its own"),
+        (Phase.RCPT, Verb.OWN, OK, Phase.RCPT, "what it does is its own"),
         (Phase.READY, Verb.AUTH, MORE, Phase.AUTH, "334"),
         (Phase.READY, Verb.AUTH, OK, Phase.READY, "235 at once"),
         (Phase.READY, Verb.AUTH, FAIL, Phase.READY, "535 at once"),

@@ -21,6 +21,7 @@ from smtpstate._commands import (
     Lhlo,
     Mail,
     Noop,
+    OwnCommand,
     Quit,
     Rcpt,
     Rset,
@@ -52,7 +53,7 @@ A = Mailbox("a", "b.example")
 
 
 def parse(line: bytes) -> Command:
-    return parse_command(find_verb(line), line)
+    return parse_command(find_verb(line, {"XRUN"}), line)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +114,9 @@ def parse(line: bytes) -> Command:
         (b"HELP MAIL", Help("MAIL"), "section 4.1.1.8"),
         (b"xclient addr=192.0.2.1 ", XClient(address="192.0.2.1"), "XCLIENT_README"),
         (b"XFORWARD  HELO=a+20b", XForward(helo="a b"), "XFORWARD_README"),
+        (b"XRUN", OwnCommand("XRUN"), "a verb of one's own"),
+        (b"xrun  #queue  1 \t", OwnCommand("XRUN", "#queue  1"), "no case, and white space around the argument"),
+        (b"XRUN\t", OwnCommand("XRUN"), "a tab may trail, too"),
     ],
 )
 def test_what_a_line_means(line: bytes, command: Command, reason: str) -> None:
@@ -326,6 +330,8 @@ def test_what_others_define_is_known(verb: str) -> None:
         (Help("x"), b"HELP x\r\n", "text"),
         (XClient(address="2001:db8::1", name="a"), b"XCLIENT NAME=a ADDR=IPV6:2001:db8::1\r\n", "attributes"),
         (XForward(helo="\u00fc"), b"XFORWARD HELO=+C3+BC\r\n", "UTF-8 in xtext"),
+        (OwnCommand("XRUN"), b"XRUN\r\n", "a verb of one's own"),
+        (OwnCommand("XRUN", "@example.net x"), b"XRUN @example.net x\r\n", "with an argument, which is its own, too"),
     ],
 )
 def test_how_a_command_is_spelled_and_read_back(command: Command, octets: bytes, reason: str) -> None:
@@ -366,6 +372,12 @@ def test_what_is_sent_departs_from_the_grammar_in_given_names_alone(row: Deviant
         (Noop("a\nRSET"), "a second command"),
         (Noop(" x"), "would come back without its space"),
         (Noop("\xfc"), "8-bit"),
+        (OwnCommand("XRUN", "a\r\nQUIT"), "a second command"),
+        (OwnCommand("XRUN", " x"), "would come back without its space"),
+        (OwnCommand("XRUN", "\xfc"), "8-bit"),
+        (OwnCommand("xrun"), "verbs are in upper case"),
+        (OwnCommand("XRUN x"), "an argument inside the verb"),
+        (OwnCommand("XRUN\t"), "white space in it"),
         (Vrfy(""), "needs one"),
         (Vrfy("x SMTPUTF8"), "would come back as a flag"),
         (Mail(ReversePath(Mailbox("a", "b>c"))), "no domain"),
@@ -554,6 +566,7 @@ def test_every_row_has_a_command() -> None:
         (Verb.END, 250, 451, "silence loses no mail"),
         (Verb.VRFY, 252, 252, "section 3.5.3: will try"),
         (Verb.EXPN, 250, 502, "section 3.5.3: switched off"),
+        (Verb.OWN, 250, 451, "what was offered and nobody answers is our fault"),
     ],
 )
 def test_silence_is_never_a_yes(verb: Verb, success: int, silence: int, reason: str) -> None:
@@ -579,7 +592,7 @@ def test_only_what_carries_a_message_is_waited_for_differently() -> None:
 
 def test_junk_is_what_brings_no_mail_nearer() -> None:
     junk = {verb.name for verb, row in COMMANDS.items() if row.junk}
-    assert junk == {"EHLO", "HELO", "LHLO", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "XCLIENT", "XFORWARD"}
+    assert junk == {"EHLO", "HELO", "LHLO", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "XCLIENT", "XFORWARD", "OWN"}
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ from smtpstate.delivery import (
     recipients_of,
     send_message,
 )
+from smtpstate.extensions import domain_key
 from smtpstate.extensions import parameters as as_parameters
 from smtpstate.policy import MX
 from smtpstate.sasl import choose
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 
     from smtpstate import ClientEvent, Delivery, Limits
     from smtpstate.delivery import Procedure, Recipient
-    from smtpstate.extensions import Envid, Notify, Parameters, Ret
+    from smtpstate.extensions import Envid, Extension, Notify, Parameters, Ret
     from smtpstate.policy import Policy
     from smtpstate.sasl import Credentials
     from smtpstate_anyio._driver import Machine
@@ -99,13 +100,15 @@ async def connect(
     limits: Limits | None = None,
     lmtp: bool = False,
     policy: Policy = MX,
+    extensions: tuple[Extension, ...] = (),
 ) -> AsyncGenerator[Client, None]:
     """A session with the server at HOST:PORT, greeted and in TLS; the port is 25 by default, 465 with implicit TLS.
 
     `tls` is a TlsMode or its value. With "required" and "implicit" the certificate is verified against `ssl_context`,
     or against the system's authorities. `hostname` is what we say in EHLO. `timeout`, in seconds, bounds everything
     from here to the end; None leaves it to the time that each reply may take. `lmtp` speaks LMTP (RFC 2033), which has
-    no port of its own. `policy` says what becomes of replies that break the grammar and are understood. Raises
+    no port of its own. `policy` says what becomes of replies that break the grammar and are understood. `extensions`
+    are those of your own that may be used where the server offers them. Raises
     DeliveryError: CannotConnect, SessionRefused, TlsUnavailable or ConnectionBroken. ValueError for arguments that make
     no sense.
     """
@@ -123,12 +126,13 @@ async def connect(
             timeout=None if timeout is None else max(0.0, started + timeout - current_time()),
             lmtp=lmtp,
             policy=policy,
+            extensions=extensions,
         )
         machine: Machine[ClientEvent] = connection
         if mode is not TlsMode.OFF:
             context = ssl_context or tls_layer.client_context(verify=mode is not TlsMode.OPPORTUNISTIC)
             machine = tls_layer.secure(connection, context, server_hostname=host.partition("%")[0])
-        client = Client(connection, Driver(machine, stream, duplex=True))
+        client = Client(connection, Driver(machine, stream, duplex=True), host=host.partition("%")[0], port=port)
         try:
             await client.run(open_session(connection, mode))
         except ConnectionBroken as error:
@@ -149,8 +153,12 @@ async def connect(
 class Client:
     """An open session. `connect` makes it, and ends it."""
 
-    def __init__(self, connection: ClientConnection, driver: Driver[ClientEvent]) -> None:
+    def __init__(
+        self, connection: ClientConnection, driver: Driver[ClientEvent], *, host: str = "", port: int = 0
+    ) -> None:
         self.connection: Final = connection
+        self._host: Final = domain_key(host)  # where we connected to
+        self._port: Final = port
         self._driver: Final = driver
         self._guard: Final = ResourceGuard("sending with")
 
@@ -170,16 +178,26 @@ class Client:
         return self.connection.closed
 
     async def authenticate(
-        self, credentials: Credentials, *, among: Collection[str] | None = None, channel_binding: bool = False
+        self,
+        credentials: Credentials,
+        *,
+        among: Collection[str] | None = None,
+        channel_binding: bool = False,
+        in_clear: bool = False,
+        host: str | None = None,
+        port: int | None = None,
     ) -> None:
         """AUTH, with the strongest mechanism that the server offers; of those in `among`, if given.
 
-        Outside TLS nothing is shown that a listener could use. With `channel_binding`, SCRAM proves to both sides that
-        nobody sits between their TLS sessions: by its -PLUS where the server offers that, and else by saying that it
-        could, which a server whose offer was tampered with refuses. Under TLS 1.3 the server must know
-        tls-server-end-point, the one binding that Python's ssl has there; not each that offers -PLUS does.
+        Outside TLS nothing is shown that a listener could use, unless `in_clear`. With `channel_binding`, SCRAM proves
+        to both sides that nobody sits between their TLS sessions: by its -PLUS where the server offers that, and else
+        by saying that it could, which a server whose offer was tampered with refuses. Under TLS 1.3 the server must
+        know tls-server-end-point, the one binding that Python's ssl has there; not each that offers -PLUS does.
+        OAUTHBEARER says for which `host` and `port` the token is meant: by default those that were given to `connect`
+        (RFC 7628 section 3.1).
 
-        Raises AuthUnavailable; AuthenticationFailed, after which the session is as before; ConnectionBroken.
+        Raises AuthUnavailable; AuthenticationFailed, after which the session is as before; ConnectionBroken; and
+        LocalProtocolError for a `host` that is not ASCII.
         """
         with self._guard:
             closed = self.connection.closed
@@ -193,7 +211,10 @@ class Client:
                 nonce=secrets.token_urlsafe(18),
                 secure=tls is not None,
                 bindings=tls.bindings if channel_binding and tls is not None else (),
+                in_clear=in_clear,
                 among=among,
+                host=self._host if host is None else host,
+                port=self._port if port is None else port,
             )
             if mechanism is None:
                 what = f"it offers {', '.join(offered)}" if offered else "it offers none"

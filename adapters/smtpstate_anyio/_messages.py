@@ -22,6 +22,7 @@ from smtpstate import (
     Helo,
     Lhlo,
     LocalProtocolError,
+    Mail,
     Peer,
     Rcpt,
     Refusal,
@@ -29,7 +30,6 @@ from smtpstate import (
     ReversePath,
     SMTPStateError,
     TlsInfo,
-    Transaction,
     TransactionReset,
 )
 from smtpstate._syntax import LOCAL_ERROR
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from smtpstate import Limits
-    from smtpstate.extensions import XForward
+    from smtpstate.extensions import Extension, XForward
     from smtpstate.policy import Deviation, Policy
     from smtpstate_anyio._auth import Authenticator, Users
     from smtpstate_anyio._listen import BoundListener, Listener
@@ -120,26 +120,49 @@ class MessageBody(AsyncIterator[bytes]):
 @final
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message on its way in. `id` is unique, and fit for a file name; `size` is what the client announced.
+    """A message on its way in. `id` is unique, and fit for a file name.
 
-    With `smtputf8` addresses and headers may hold UTF-8: it can go only to where SMTPUTF8 is offered (RFC 6531).
-    `deviations` are what the policy flagged of its hello, of its MAIL and of its recipients' RCPT.
-    `forwarded` is what a trusted relay said of where it comes from: for the log, it decides nothing.
+    `mail` is the MAIL that opened it, and `rcpts` are the RCPTs that were accepted, in order: their parameters say what
+    the client asked for, and `smtpstate.extensions` reads them. `forwarded` is what a trusted relay said of where it
+    comes from: for the log, it decides nothing.
     """
 
     id: str
-    sender: ReversePath
-    recipients: tuple[ForwardPath, ...]
+    mail: Mail
+    rcpts: tuple[Rcpt, ...]
     body: MessageBody
     peer: Peer | None
     tls: TlsInfo | None
     hello: Ehlo | Helo | Lhlo | None
-    size: int | None = None
     identity: str | None = None
-    deviations: frozenset[Deviation] = frozenset()
     forwarded: XForward | None = None
     refusals: dict[int, Reply] = field(default_factory=dict[int, Reply])
-    smtputf8: bool = False
+
+    @property
+    def sender(self) -> ReversePath:
+        """Where reports go."""
+        return self.mail.reverse_path
+
+    @property
+    def recipients(self) -> tuple[ForwardPath, ...]:
+        """Whom it is for, as often as they were named."""
+        return tuple(rcpt.recipient for rcpt in self.rcpts)
+
+    @property
+    def size(self) -> int | None:
+        """The octets that the client announced, if it did."""
+        return self.mail.size
+
+    @property
+    def smtputf8(self) -> bool:
+        """Addresses and headers may hold UTF-8: it can go only to where SMTPUTF8 is offered (RFC 6531)."""
+        return self.mail.smtputf8
+
+    @property
+    def deviations(self) -> frozenset[Deviation]:
+        """What the policy flagged of its hello, of its MAIL and of its recipients' RCPTs."""
+        said = self.mail.deviations.union(*(rcpt.deviations for rcpt in self.rcpts))
+        return said if self.hello is None else said | self.hello.deviations
 
     @property
     def received_with(self) -> str:
@@ -157,7 +180,7 @@ class Message:
 
         Raises LocalProtocolError outside LMTP, where one reply is for all, and for an index that no recipient has.
         """
-        if not isinstance(self.hello, Lhlo) or not 0 <= index < len(self.recipients):
+        if not isinstance(self.hello, Lhlo) or not 0 <= index < len(self.rcpts):
             raise LocalProtocolError("only LMTP answers each recipient, and only those that were accepted")
         self.refusals[index] = refusal.reply.relayed()
 
@@ -176,13 +199,16 @@ async def serve_messages(
     grace: float = 25.0,
     observer: Observer | None = None,
     offers: Iterable[str] = (),
+    extensions: tuple[Extension, ...] = (),
     task_status: TaskStatus[list[BoundListener]] = TASK_STATUS_IGNORED,
 ) -> None:
     """Calls `on_message` for every message to one of `domains`, or to anybody with `accept_any`.
 
     Returning from it says 250, after the whole message is there; raising `Refusal` says that; any other exception says
     451 and leaves one log record. It may take `Limits.handler_seconds` between two pieces of the body and after it.
-    Everything else is as in `serve`. A user may send to the same recipients as anybody: nothing is relayed.
+    Everything else is as in `serve`. A user may send to the same recipients as anybody: nothing is relayed. What
+    `offers` and `extensions` let a client ask for is in `Message.mail` and `Message.rcpts`; a verb of your own needs a
+    handler of `serve`, and is 451 here.
     """
     handler = _Messages(on_message, tuple(domains), observer, accept_any=accept_any)
     await serve(
@@ -197,6 +223,7 @@ async def serve_messages(
         grace=grace,
         observer=observer,
         offers=offers,
+        extensions=extensions,
         task_status=task_status,
     )
 
@@ -242,16 +269,13 @@ class _Messages:
             await session.flush()  # nobody should wait for on_message to hear 354
         message = Message(
             id=f"{time.time_ns() // 1000:x}{secrets.token_hex(4)}",
-            sender=transaction.mail.reverse_path,
-            recipients=tuple(rcpt.recipient for rcpt in transaction.recipients),
+            mail=transaction.mail,
+            rcpts=transaction.recipients,
             body=MessageBody(session),
             peer=session.peer,
             tls=session.tls,
             hello=session.hello,
-            size=transaction.mail.size,
             identity=session.identity,
-            smtputf8=transaction.mail.smtputf8,
-            deviations=_deviations(session.hello, transaction),
             forwarded=session.forwarded,
         )
         reply = await self.answer(session, message)
@@ -289,14 +313,9 @@ class _Messages:
         if not isinstance(message.hello, Lhlo):
             return session.reply(reply)
         said = True
-        for index in range(len(message.recipients)):
+        for index in range(len(message.rcpts)):
             said = said and session.reply(message.refusals.get(index, reply))
         return said
-
-
-def _deviations(hello: Ehlo | Helo | Lhlo | None, transaction: Transaction) -> frozenset[Deviation]:
-    said = transaction.mail.deviations.union(*(rcpt.deviations for rcpt in transaction.recipients))
-    return said if hello is None else said | hello.deviations
 
 
 def _unwrap(error: Exception) -> Exception:

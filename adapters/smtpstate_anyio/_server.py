@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream, TaskGroup, TaskStatus
 
     from smtpstate import ServerEvent, TraceLine
+    from smtpstate.extensions import Extension
     from smtpstate.policy import Policy
     from smtpstate.proxy import ProxyEvent
     from smtpstate_anyio._auth import Users
@@ -65,6 +66,7 @@ async def serve(
     grace: float = 25.0,
     observer: Observer | None = None,
     offers: Iterable[str] = (),
+    extensions: tuple[Extension, ...] = (),
     task_status: TaskStatus[list[BoundListener]] = TASK_STATUS_IGNORED,
 ) -> None:
     """Runs `handler` for every connection until it is cancelled or `stop` is set; then drains.
@@ -73,11 +75,12 @@ async def serve(
     offered inside TLS, and answered for the handler: `Session.identity` is who it was. `policy` says what becomes of
     command lines that break the grammar. `task_status` gets the addresses once they are bound. To drain is to stop
     listening, to tell idle sessions 421, to let the others finish their message for `grace` seconds, and to tell the
-    rest 421. `offers` are EHLO keywords beside the usual ones, as "SMTPUTF8": what they promise is for the handler to
-    keep. Raises OSError when an address cannot be bound, ValueError when one makes no sense.
+    rest 421. `offers` are EHLO keywords beside the usual ones, as "SMTPUTF8", and `extensions` those of your own: what
+    they promise is for the handler to keep. Raises OSError when an address cannot be bound, ValueError when one makes
+    no sense, LocalProtocolError for an offer that cannot be made.
     """
     authenticator = users if isinstance(users, Authenticator) or users is None else Authenticator(users)
-    server = _Server(handler, hostname, tls, authenticator, limits or Limits(), policy, observer, offers)
+    server = _Server(handler, hostname, tls, authenticator, limits or Limits(), policy, observer, offers, extensions)
     await server.run(listen, stop, grace, task_status)
 
 
@@ -93,6 +96,7 @@ class _Server:
         policy: Policy,
         observer: Observer | None,
         offers: Iterable[str],
+        extensions: tuple[Extension, ...],
     ) -> None:
         self.handler: Final = handler
         self.tls: Final = tls
@@ -101,7 +105,12 @@ class _Server:
         self.observer: Final = observer
         mechanisms = () if authenticator is None else authenticator.mechanisms
         self.config: Final = ServerConfig(
-            hostname, limits, offers=OFFERS.union(offers), mechanisms=mechanisms, policy=policy
+            hostname,
+            limits,
+            offers=OFFERS.union(offers),
+            mechanisms=mechanisms,
+            extensions=extensions,
+            policy=policy,
         )
         self.configs: Final[dict[tuple[BoundListener, frozenset[str]], ServerConfig]] = {}
         self.sessions: Final[set[Session]] = set()

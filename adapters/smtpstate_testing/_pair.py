@@ -23,6 +23,7 @@ from smtpstate import (
     Vrfy,
 )
 from smtpstate.delivery import Wants
+from smtpstate.extensions import OwnCommand
 from smtpstate.policy import MX
 from smtpstate_testing._clock import ManualClock
 from smtpstate_testing._link import End, Input
@@ -46,7 +47,7 @@ PEER: Final = Peer("192.0.2.1", 40_000)
 
 def accept_everything(server: ServerConnection, event: ServerEvent) -> None:
     """A handler that says yes to all mail; nobody is authenticated by it."""
-    if server.owed is event and not isinstance(event, Vrfy | Expn | Auth | AuthResponse):
+    if server.owed is event and not isinstance(event, Vrfy | Expn | OwnCommand | Auth | AuthResponse):
         server.accept()
 
 

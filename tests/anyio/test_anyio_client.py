@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from io import BytesIO
@@ -36,7 +37,8 @@ from smtpstate._envelope import Recipient
 from smtpstate.extensions import Envid, Notify, Priority, Ret
 from smtpstate.extensions import parameters as as_parameters
 from smtpstate.policy import STRICT, Deviation
-from smtpstate_anyio import CannotConnect, Message, connect, serve_messages
+from smtpstate.sasl import Credentials
+from smtpstate_anyio import AuthUnavailable, CannotConnect, Message, connect, serve_messages
 from tests.anyio.loopback import SECONDS, Inbox, Wire, background
 
 if TYPE_CHECKING:
@@ -81,6 +83,50 @@ async def to_body(server: Wire) -> None:
     for answer in (b"250 sender", b"250 recipient", b"354 go on"):
         await server.line()
         await server.say(answer)
+
+
+# Logging in. The rest is in test_anyio_auth.py; these are servers that we would not be.
+
+
+@pytest.mark.parametrize(("in_clear", "offers"), [(True, b"AUTH PLAIN"), (False, b"AUTH PLAIN LOGIN XOAUTH2")])
+async def test_a_password_is_shown_in_clear_on_request_alone(in_clear: bool, offers: bytes) -> None:
+    heard: list[bytes] = []
+
+    async def script(server: Wire) -> None:
+        await greet(server, offers)
+        while (line := await server.line()) != b"QUIT":
+            heard.append(line)
+            await server.say(b"235 welcome")
+        await server.say(b"221 bye")
+
+    credentials = Credentials("user", "pencil")
+    async with scripted(script) as port, plain(port) as client:
+        if in_clear:
+            await client.authenticate(credentials, in_clear=True)
+        else:
+            with pytest.raises(AuthUnavailable, match="it offers PLAIN, LOGIN, XOAUTH2"):
+                await client.authenticate(credentials)
+    assert heard == ([b"AUTH PLAIN " + b64encode(b"\0user\0pencil")] if in_clear else [])
+
+
+@pytest.mark.parametrize("given", [None, ("mx.example.org", 587), ("mx.example.org", 0)])
+async def test_oauthbearer_says_whom_the_token_is_for(given: tuple[str, int] | None) -> None:
+    heard: list[bytes] = []
+
+    async def script(server: Wire) -> None:
+        await greet(server, b"AUTH OAUTHBEARER")
+        heard.append(b64decode((await server.line()).split()[2]))
+        await server.say(b"235 welcome")
+        await server.line()
+
+    options: Any = {} if given is None else {"host": given[0], "port": given[1]}
+    async with scripted(script) as port, plain(port) as client:
+        await client.authenticate(Credentials("user", token="token"), in_clear=True, **options)
+        with pytest.raises(LocalProtocolError, match="ASCII"):
+            await client.authenticate(Credentials("user", token="token"), in_clear=True, host="ü.example")
+    host, said_port = given or ("127.0.0.1", port)
+    where = b"\x01host=%s" % host.encode() + (b"\x01port=%d" % said_port if said_port else b"")
+    assert heard == [b"n,a=user," + where + b"\x01auth=Bearer token\x01\x01"]
 
 
 # What can be sent.

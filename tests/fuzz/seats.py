@@ -44,12 +44,12 @@ from smtpstate._params import MAIL_PARAMETERS
 from smtpstate._proxy import ProxyHeader, ProxyReader, ProxyVersion
 from smtpstate._replies import ReplyReader
 from smtpstate._syntax import COMMANDS, NOT_IMPLEMENTED, find_verb, parse_command, parse_response
-from smtpstate.extensions import BUILT_IN, tables
+from smtpstate.extensions import BUILT_IN, OwnCommand, tables
 from smtpstate.tls import secure
 from smtpstate_testing import ManualClock
 from smtpstate_testing._certificates import client_context, server_context
 from tests.near_terminators import NEAR_TERMINATORS
-from tests.property.model import ITEMS
+from tests.property.model import ITEMS, OWN
 from tests.property.snapshots import weight
 
 if TYPE_CHECKING:
@@ -186,6 +186,7 @@ _CONFIG: Final = ServerConfig(
     asks_expn=True,
     mechanisms=("PLAIN", "LOGIN"),
     auth_in_clear=True,
+    extensions=(OWN,),
 )
 
 
@@ -232,7 +233,7 @@ def _decide(server: ServerConnection, event: ServerEvent) -> None:
                 server.reply(Reply(450))
             elif not recipient.address.startswith("silence"):
                 server.accept()
-        case Vrfy(text=text) | Expn(text=text):
+        case Vrfy(text=text) | Expn(text=text) | OwnCommand(argument=text):
             server.reply(Reply(250, text) if len(text) < 400 else Reply(502))
         case _:
             server.accept()
@@ -328,7 +329,7 @@ CLIENT_SEATS: Final = (
 
 _MESSAGE: Final = (Verb.MAIL, Verb.RCPT, Verb.RCPT)
 _SCRIPT: Final = (
-    *(Verb.LHLO, Verb.EHLO, Verb.XFORWARD, Verb.XCLIENT, Verb.AUTH, Verb.RESPONSE, Verb.RESPONSE),
+    *(Verb.LHLO, Verb.EHLO, Verb.OWN, Verb.XFORWARD, Verb.XCLIENT, Verb.AUTH, Verb.RESPONSE, Verb.RESPONSE),
     *(*_MESSAGE, Verb.DATA, *_MESSAGE, Verb.BDAT, Verb.RSET, Verb.NOOP, Verb.VRFY, Verb.EXPN, Verb.HELP),
     *(Verb.STARTTLS, Verb.EHLO, *_MESSAGE, Verb.DATA, Verb.HELO, *_MESSAGE, Verb.DATA, Verb.RSET, Verb.QUIT),
 )
@@ -360,7 +361,7 @@ class _Talker:
             data, self.lone_dot = data[3:], False
         assert not data or data.endswith(b"\r\n")
         for line in data.split(b"\r\n")[:-1]:
-            parsed = parse_response(line) if self.exchange else parse_command(find_verb(line), line)
+            parsed = parse_response(line) if self.exchange else parse_command(find_verb(line, {"XRUN"}), line)
             assert isinstance(parsed, Command)
 
     def say(self, trial: Trial) -> bool:
@@ -392,7 +393,13 @@ def play_client(data: bytes, cut: int | None, seat: ClientSeat, end: str = "time
     """`data` as what a server sends, a reply at a time, or all at once where it is not cut; what came of it."""
     clock = ManualClock()
     client = ClientConnection(
-        "client.example.com", clock=clock, limits=LIMITS, lmtp=seat.lmtp, implicit_tls=seat.implicit, timeout=3000
+        "client.example.com",
+        clock=clock,
+        limits=LIMITS,
+        lmtp=seat.lmtp,
+        implicit_tls=seat.implicit,
+        timeout=3000,
+        extensions=(OWN,),
     )
     machine: Machine[ClientEvent] = client
     if seat.tls:
@@ -420,6 +427,7 @@ def play_client(data: bytes, cut: int | None, seat: ClientSeat, end: str = "time
 
 TOKENS: Final = (
     *(verb.name.encode() for verb in COMMANDS),
+    b"XRUN",
     *(name.encode() for name in sorted(NOT_IMPLEMENTED)),
     *(b" %s=" % name.encode() for table in tables()[:2] for name in sorted({*table, *MAIL_PARAMETERS})),
     *(b"250-%s\r\n" % name.encode() for name in sorted({*OFFERS, *CARRIED, *BUILT_IN, "STARTTLS", "AUTH PLAIN"})),

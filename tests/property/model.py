@@ -49,11 +49,15 @@ from smtpstate import (
     Violation,
     Vrfy,
 )
+from smtpstate._commands import name_of
 from smtpstate._config import TRUSTED
 from smtpstate.extensions import (
     Envid,
+    Extension,
     Notify,
     OriginalRecipient,
+    OwnCommand,
+    OwnVerb,
     Ret,
     XClient,
     XForward,
@@ -67,7 +71,7 @@ from smtpstate_testing import Pair, replay
 from tests.property.snapshots import attempt, snapshot, weight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from smtpstate_testing._link import Cut, End
     from smtpstate_testing._pair import PairTls
@@ -126,13 +130,14 @@ ITEMS: Final[dict[Verb, tuple[Command, ...]]] = {
     Verb.HELP: (Help(), Help("MAIL")),
     Verb.XCLIENT: (XClient(name="client.example"), XClient(address="192.0.2.7", login="me"), XClient(helo="x" * 250)),
     Verb.XFORWARD: (XForward(name="client.example"), XForward(address="192.0.2.7", port=40_000)),
+    Verb.OWN: (OwnCommand("XRUN"), OwnCommand("XRUN", "example.org")),
 }
 ALL_ITEMS: Final = tuple(item for items in ITEMS.values() for item in items)
 
 # What leads on in the table, the furthest first.
 ONWARD: Final = (
     *(Verb.RESPONSE, Verb.DATA, Verb.BDAT, Verb.RCPT, Verb.MAIL, Verb.AUTH, Verb.STARTTLS, Verb.XCLIENT, Verb.XFORWARD),
-    *(Verb.LHLO, Verb.EHLO),
+    *(Verb.OWN, Verb.LHLO, Verb.EHLO),
 )
 
 # What the grammar lets through and a line limit does not, what cannot be spelled, and what was never offered.
@@ -143,6 +148,8 @@ WRONG: Final[tuple[Command | Body | EndOfMessage, ...]] = (
     Ehlo("two\r\nlines"),
     Noop("\0"),
     Noop("x" * 3000),
+    OwnCommand("XRUN", " x"),
+    OwnCommand("ETRN"),
     Bdat(-1),
     Auth("TWO WORDS"),
     AuthResponse(b"x" * 20_000),
@@ -187,7 +194,10 @@ class Setting(NamedTuple):
     tls: PairTls | None = None
 
 
-_CONFIG: Final = ServerConfig("mx.example.org", LIMITS, mechanisms=("PLAIN", "LOGIN"), auth_in_clear=True)
+OWN: Final = Extension("XRUN", verb=OwnVerb("XRUN", in_transaction=True))
+_CONFIG: Final = ServerConfig(
+    "mx.example.org", LIMITS, mechanisms=("PLAIN", "LOGIN"), auth_in_clear=True, extensions=(OWN,)
+)
 _EXTENDED: Final = replace(
     _CONFIG,
     limits=replace(LIMITS, transactions=6, recipient_domains=2),
@@ -228,7 +238,7 @@ def _yes(server: ServerConnection) -> None:
             server.challenge(b"")
         case Auth() | AuthResponse():
             server.authenticated("me")
-        case Vrfy() | Expn():
+        case Vrfy() | Expn() | OwnCommand():
             server.reply(Reply(250, "you@example.org"))
         case _:
             server.accept()
@@ -337,6 +347,7 @@ class Model:
             tls=setting.tls,
             handler=self._on_server_event,
             client_policy=STRICT,  # our server's replies are beyond reproach
+            client_extensions=(OWN,),
         )
         self.client: Final = self.pair.client
         self.server: Final = self.pair.server
@@ -405,19 +416,21 @@ class Model:
         if self.client.can_send_body:
             self._go_on_with_body()
             return
-        assumed = self.client._assumed
-        verbs = [verb for verb in ITEMS if assumed.check(verb) is None]
+        verbs = self._in_order(ITEMS)
         if verbs:
             verb = self.choose(verbs)
             # It ends the session, so it should not come as often as the others.
             self._send(self.choose(ITEMS[self.choose(verbs) if verb is Verb.QUIT else verb]))
+
+    def _in_order(self, verbs: Iterable[Verb]) -> list[Verb]:
+        return [verb for verb in verbs if self.client._assumed.check(verb, name_of(ITEMS[verb][0])) is None]
 
     def go_on(self) -> None:
         """The client says what leads on in the table, so that walks get somewhere."""
         if self.client.can_send_body:
             self._go_on_with_body()
             return
-        verbs = [verb for verb in ONWARD if self.client._assumed.check(verb) is None]
+        verbs = self._in_order(ONWARD)
         if verbs:
             items = ITEMS[self.choose((verbs[0], verbs[0], *verbs[:3]))]
             self._send(self.choose(tuple(filter(self._is_offered, items)) or items))
