@@ -180,9 +180,10 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def _server(
-    directory: Path, certificates: Certificates, packages: tuple[str, ...], script: str, port: int, mode: str
+def serve(
+    directory: Path, certificates: Certificates, packages: tuple[str, ...], script: str, port: int, mode: str = "off"
 ) -> Generator[Server, None, None]:
+    """Runs the script on a stage with these packages, until the block ends; `port` is where it is to listen."""
     (directory / "chain.pem").write_bytes(certificates.chain.read_bytes())
     (directory / "key.pem").write_bytes(certificates.key.read_bytes())
     with staged(directory, packages, _SHARED + script) as process:
@@ -194,7 +195,7 @@ def _server(
 def exim(directory: Path, certificates: Certificates, mode: str) -> Generator[Server, None, None]:
     port = free_port()
     script = _EXIM.format(port=port, tls_port=port if mode == "implicit" else 0, advertise="" if mode == "off" else "*")
-    with _server(directory, certificates, ("exim4-daemon-light",), script, port, mode) as server:
+    with serve(directory, certificates, ("exim4-daemon-light",), script, port, mode) as server:
         yield server
 
 
@@ -203,7 +204,7 @@ def opensmtpd(directory: Path, certificates: Certificates, mode: str) -> Generat
     """Without TLS: in Debian 12 it fails in every handshake, whoever connects ("EVP lib")."""
     port = free_port()
     script = _OPENSMTPD.format(port=port)
-    with _server(directory, certificates, ("opensmtpd",), script, port, mode) as server:
+    with serve(directory, certificates, ("opensmtpd",), script, port, mode) as server:
         yield server
 
 
@@ -211,7 +212,7 @@ def opensmtpd(directory: Path, certificates: Certificates, mode: str) -> Generat
 def sendmail(directory: Path, certificates: Certificates, mode: str) -> Generator[Server, None, None]:
     port = free_port()
     script = _SENDMAIL.format(port=port, certificate="" if mode == "off" else "/srv/tls/chain.pem")
-    with _server(directory, certificates, ("sendmail-bin", "sendmail-cf"), script, port, mode) as server:
+    with serve(directory, certificates, ("sendmail-bin", "sendmail-cf"), script, port, mode) as server:
         yield server
 
 
@@ -220,7 +221,7 @@ def dovecot(directory: Path, certificates: Certificates, mode: str) -> Generator
     """LMTP, without TLS."""
     needs("dovecot")
     port = free_port()
-    with _server(directory, certificates, (), _DOVECOT.format(port=port), port, mode) as server:
+    with serve(directory, certificates, (), _DOVECOT.format(port=port), port, mode) as server:
         yield server
 
 
