@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from tests.peers.serving import Certificates
 
+# What they add, in front of a message.
+_TRACE = "received return-path delivered-to x-original-to x-cyrus-session-id x-sieve"
+
 # The folder named stored, and the certificate, for users who may not look into ours.
 _SHARED = """
 mkdir -p /stored /srv/tls stored
@@ -163,20 +166,54 @@ done
 dovecot -F
 """
 
+# It makes a mailbox when the first message for it comes, and keeps messages as numbers with a dot.
+_CYRUS = """
+user cyrus
+install -d -o cyrus -g cyrus /var/lib/cyrus /run/cyrus/socket /run/cyrus/proc /run/cyrus/lock
+chown -R cyrus /stored /srv/tls/key.pem
+cat >/etc/imapd.conf <<.
+configdirectory: /var/lib/cyrus
+partition-default: /stored
+proc_path: /run/cyrus/proc
+mboxname_lockpath: /run/cyrus/lock
+lmtpsocket: /run/cyrus/socket/lmtp
+servername: mx.example.org
+virtdomains: userid
+defaultdomain: example.org
+autocreate_quota: 0
+autocreate_post: yes
+autocreate_users: recipient other
+duplicatesuppression: no
+.
+cat >/etc/cyrus.conf <<.
+START {{
+  recover cmd="/usr/sbin/cyrus ctl_cyrusdb -r"
+}}
+SERVICES {{
+  lmtp cmd="lmtpd -a" listen="127.0.0.1:{port}" prefork=1
+}}
+EVENTS {{
+}}
+.
+cyrmaster
+"""
+
 
 class Server(NamedTuple):
-    """A running one. `maildir` is where messages come to lie."""
+    """A running one. `files` are the messages in the folder named stored."""
 
     process: subprocess.Popen[bytes]
     port: int
     directory: Path
+    files: str = "new/*"
 
     def stored(self, count: int) -> list[bytes]:
         """Waits for so many messages, and gives them as they were received: without trace headers, with CRLF."""
-        folder = self.directory / "stored" / "new"
-        until(self.process, self.directory, lambda: folder.exists() and len(list(folder.iterdir())) >= count)
-        messages = [path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") for path in folder.iterdir()]
-        return [without("received return-path delivered-to x-original-to", message) for message in messages]
+        folder = self.directory / "stored"
+        until(self.process, self.directory, lambda: len(list(folder.glob(self.files))) >= count)
+        read = (path.read_bytes() for path in folder.glob(self.files))
+        messages = [octets.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") for octets in read]
+        return [without(_TRACE, message) for message in messages]
 
 
 @contextmanager
@@ -223,6 +260,14 @@ def dovecot(directory: Path, certificates: Certificates, mode: str) -> Generator
     port = free_port()
     with serve(directory, certificates, (), _DOVECOT.format(port=port), port, mode) as server:
         yield server
+
+
+@contextmanager
+def cyrus(directory: Path, certificates: Certificates, mode: str) -> Generator[Server, None, None]:
+    """LMTP. Whom it trusts, as here, it offers no TLS."""
+    port = free_port()
+    with serve(directory, certificates, ("cyrus-common",), _CYRUS.format(port=port), port, mode) as server:
+        yield server._replace(files="**/[0-9]*.")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from smtpstate import Result
 from smtpstate_anyio import connect
 from smtpstate_server._exits import Exit
-from tests.interop.servers import Server, dovecot, exim, opensmtpd, sendmail, smtp_server
+from tests.interop.servers import Server, cyrus, dovecot, exim, opensmtpd, sendmail, smtp_server
 from tests.peers.contents import CONTENTS
 from tests.peers.programs import SECONDS, run, smtpstate
 from tests.peers.serving import RECIPIENT, SENDER, Certificates
@@ -59,6 +59,7 @@ ROWS = (
     Row(smtp_server, "implicit", "nodemailer's"),
     Row(dovecot, "off", "a reply for each recipient", lmtp=True),
     Row(smtp_server, "off", "a reply for each recipient", lmtp=True),
+    Row(cyrus, "off", "a reply for each recipient", lmtp=True),
 )
 
 
