@@ -182,6 +182,49 @@ rm -f /var/lib/postfix/master.lock
 postfix start-fg
 """
 
+# LMTP for those alone whom its settings call administrators.
+_CYRUS = """
+user cyrus
+install -d -o cyrus -g cyrus /var/lib/cyrus /run/cyrus/socket /run/cyrus/proc /run/cyrus/lock
+chown -R cyrus /stored /srv/tls/key.pem
+install -m 644 clients.pem /srv/tls/clients.pem
+cat >/etc/imapd.conf <<.
+configdirectory: /var/lib/cyrus
+partition-default: /stored
+proc_path: /run/cyrus/proc
+mboxname_lockpath: /run/cyrus/lock
+lmtpsocket: /run/cyrus/socket/lmtp
+servername: mx.example.org
+virtdomains: userid
+defaultdomain: example.org
+autocreate_quota: 0
+autocreate_post: yes
+autocreate_users: anyone
+duplicatesuppression: no
+lmtp_admins: {user}
+allowplaintext: no
+sasl_pwcheck_method: auxprop
+sasl_auxprop_plugin: sasldb
+sasl_mech_list: PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256 EXTERNAL
+tls_server_cert: /srv/tls/chain.pem
+tls_server_key: /srv/tls/key.pem
+tls_client_ca_file: /srv/tls/clients.pem
+.
+cat >/etc/cyrus.conf <<.
+START {{
+  recover cmd="/usr/sbin/cyrus ctl_cyrusdb -r"
+}}
+SERVICES {{
+  lmtp cmd="lmtpd" listen="127.0.0.1:{port}" prefork=1
+}}
+EVENTS {{
+}}
+.
+echo {password} | saslpasswd2 -p -c -u mx.example.org {user}
+chown cyrus /etc/sasldb2
+cyrmaster
+"""
+
 
 def token(user: str, key: bytes = KEY) -> str:
     """A JWT for that user; RFC 7519."""
@@ -221,4 +264,13 @@ def postfix(directory: Path, certificates: Certificates, _: bytes, __: int) -> G
     port = free_port()
     script = _POSTFIX.format(port=port, user=USER, password=RIGHT)
     with serve(directory, certificates, ("sasl2-bin",), script, port) as server:
+        yield server
+
+
+@contextmanager
+def cyrus(directory: Path, certificates: Certificates, clients: bytes, _: int) -> Generator[Server, None, None]:
+    (directory / "clients.pem").write_bytes(clients)
+    port = free_port()
+    script = _CYRUS.format(port=port, user=USER, password=RIGHT)
+    with serve(directory, certificates, ("cyrus-common", "sasl2-bin"), script, port) as server:
         yield server
