@@ -198,6 +198,43 @@ EVENTS {{
 cyrmaster
 """
 
+# Its settings are variables of the shell. STS would ask the network.
+COURIER_USERS = """
+user courier
+chown -R courier /var/lib/courier /etc/courier
+install -d -o courier -g courier /run/courier/authdaemon /etc/courier/filters/active /etc/courier/aliasdir
+install -d -o courier -g courier /var/lib/courier/sts
+testmxlookup --sts-cache-disable
+ln -s /usr/lib/courier/makedat /usr/bin/makedat
+"""
+_COURIER = (
+    COURIER_USERS
+    + """
+for name in me defaultdomain dsnfrom locals esmtpacceptmailfor; do echo example.org >/etc/courier/$name; done
+install -d -o nobody -g nogroup stored/new stored/cur stored/tmp
+cat chain.pem key.pem >/etc/courier/esmtpd.pem
+chown courier /etc/courier/esmtpd.pem
+chmod 600 /etc/courier/esmtpd.pem
+echo '127.0.0.1	allow' >/etc/courier/smtpaccess/default
+echo 'recipient	uid=65534|gid=65534|home=/stored|mail=/stored' >/etc/courier/userdb
+chmod 600 /etc/courier/userdb
+makeuserdb
+sed -i 's/="authpam"/="authuserdb"/' /etc/courier/authdaemonrc
+authdaemond start
+sed -i 's,^DEFAULTDELIVERY=.*,DEFAULTDELIVERY=/stored,' /etc/courier/courierd
+makealiases
+makesmtpaccess
+makeacceptmailfor
+courier start
+set -a
+sysconfdir=/etc/courier exec_prefix=/usr
+. /etc/courier/esmtpd
+PATH=$PATH:/usr/sbin NOADDRREWRITE=1 BOFHCHECKDNS=0 TARPIT=0 TLS_TRUSTCERTS=
+couriertcpd -user=courier -group=courier -access=/etc/courier/smtpaccess.dat -maxperip=40 -maxperc=40 -nodnslookup \\
+  -noidentlookup -address=127.0.0.1 {port} /usr/sbin/courieresmtpd
+"""
+)
+
 
 class Server(NamedTuple):
     """A running one. `files` are the messages in the folder named stored."""
@@ -268,6 +305,14 @@ def cyrus(directory: Path, certificates: Certificates, mode: str) -> Generator[S
     port = free_port()
     with serve(directory, certificates, ("cyrus-common",), _CYRUS.format(port=port), port, mode) as server:
         yield server._replace(files="**/[0-9]*.")
+
+
+@contextmanager
+def courier(directory: Path, certificates: Certificates, mode: str) -> Generator[Server, None, None]:
+    port = free_port()
+    packages = ("courier-authdaemon", "courier-authlib", "courier-authlib-userdb", "courier-base", "courier-mta")
+    with serve(directory, certificates, packages, _COURIER.format(port=port), port, mode) as server:
+        yield server
 
 
 @contextmanager

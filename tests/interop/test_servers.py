@@ -11,8 +11,8 @@ import pytest
 from smtpstate import Result
 from smtpstate_anyio import connect
 from smtpstate_server._exits import Exit
-from tests.interop.servers import Server, cyrus, dovecot, exim, opensmtpd, sendmail, smtp_server
-from tests.peers.contents import CONTENTS
+from tests.interop.servers import Server, courier, cyrus, dovecot, exim, opensmtpd, sendmail, smtp_server
+from tests.peers.contents import CONTENTS, Content
 from tests.peers.programs import SECONDS, run, smtpstate
 from tests.peers.serving import RECIPIENT, SENDER, Certificates
 from tests.peers.sink import smtp_sink
@@ -30,12 +30,13 @@ NOBODY = "nobody@example.org"
 
 
 class Row(NamedTuple):
-    """A server in one mode."""
+    """A server in one mode; what it `refuses` is not tried."""
 
     start: Start
     tls: str
     reason: str
     lmtp: bool = False
+    refuses: tuple[str, ...] = ()
 
     @property
     def mode(self) -> str:
@@ -43,9 +44,15 @@ class Row(NamedTuple):
         return "lmtp" if self.lmtp else self.tls
 
     @property
+    def contents(self) -> list[Content]:
+        return [content for content in CONTENTS if content.name not in self.refuses]
+
+    @property
     def options(self) -> dict[str, Any]:
         return {"tls": self.tls} | ({"lmtp": True} if self.lmtp else {})
 
+
+COURIER = ("long lines",)  # of more than 5,000 octets
 
 ROWS = (
     Row(exim, "off", "PIPELINING, CHUNKING, PRDR, LIMITS"),
@@ -54,6 +61,8 @@ ROWS = (
     Row(opensmtpd, "off", "no PIPELINING"),
     Row(sendmail, "off", "PIPELINING, 8BITMIME"),
     Row(sendmail, "required", "OpenSSL"),
+    Row(courier, "off", "PIPELINING, 8BITMIME, DSN", refuses=COURIER),
+    Row(courier, "required", "GnuTLS, by a program of its own in between", refuses=COURIER),
     Row(smtp_server, "off", "nodemailer's, which stands in for servers in tests"),
     Row(smtp_server, "required", "nodemailer's"),
     Row(smtp_server, "implicit", "nodemailer's"),
@@ -74,7 +83,7 @@ async def deliver(row: Row, server: Server, certificates: Certificates) -> None:
         async with connect(
             f"127.0.0.1:{server.port}", hostname="client.example.org", ssl_context=context, **row.options
         ) as client:
-            for content in CONTENTS:
+            for content in row.contents:
                 delivery = await client.send(content.octets, sender=SENDER, recipients=[RECIPIENT, NOBODY])
                 outcomes = [(result.address, result.outcome) for result in delivery]
                 assert outcomes == [(RECIPIENT, Result.ACCEPTED), (NOBODY, Result.REFUSED)], (content.name, delivery)
@@ -90,8 +99,8 @@ def test_what_a_server_stores_is_what_our_client_was_given(
 ) -> None:
     with row.start(tmp_path, certificates, row.mode) as server:
         anyio.run(partial(deliver, row, server, certificates), backend=backend)
-        stored = server.stored(len(CONTENTS))
-    assert sorted(stored) == sorted(content.octets for content in CONTENTS)
+        stored = server.stored(len(row.contents))
+    assert sorted(stored) == sorted(content.octets for content in row.contents)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=identify)
