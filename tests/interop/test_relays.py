@@ -8,6 +8,7 @@ import pytest
 
 from tests.interop.headers import without
 from tests.interop.peers import staged, until
+from tests.interop.servers import COURIER_USERS
 from tests.peers.contents import CONTENTS
 from tests.peers.programs import needs
 from tests.peers.serving import RECIPIENT, SENDER, Serving
@@ -115,9 +116,24 @@ MAILNAME client.example.org
 submit() {{ dma -i -D -f {sender} {recipient}; }}
 """
 
+COURIER = (
+    COURIER_USERS
+    + """
+for name in me defaultdomain dsnfrom locals; do echo client.example.org >/etc/courier/$name; done
+echo ':[127.0.0.1],{port}{options}' >/etc/courier/esmtproutes
+cat >>/etc/courier/courierd <<.
+TLS_TRUSTCERTS=$PWD/ca.pem
+ESMTP_USE_STARTTLS={starttls}
+.
+makealiases
+courier start
+submit() {{ sendmail -f {sender} {recipient}; }}
+"""
+)
+
 
 class Row(NamedTuple):
-    """A mail server; `options` go into its settings."""
+    """A mail server; `options` go into its settings, and header fields it `rewrites` are not compared."""
 
     name: str
     packages: tuple[str, ...]
@@ -126,10 +142,13 @@ class Row(NamedTuple):
     protocol: str
     reason: str
     alters: tuple[str, ...] = ()
+    rewrites: str = ""
 
 
 # dma refuses lines beyond 1000 octets, the sendmail of OpenSMTPD encodes them, and sendmail's own breaks them.
 LONG = ("long lines",)
+BARE = (LONG, "from to")  # an address without its brackets
+COURIER_PACKAGES = ("courier-authlib", "courier-base", "courier-mta")
 POSTFIX_LMTP = "default_transport = lmtp:inet:127.0.0.1:{lmtp_port}\nlmtp_line_length_limit = 0"
 
 ROWS = (
@@ -141,6 +160,9 @@ ROWS = (
     Row("OpenSMTPD", ("opensmtpd",), OPENSMTPD, "smtp+tls", "ESMTPS", "OpenSSL, verifying", LONG),
     Row("OpenSMTPD", ("opensmtpd",), OPENSMTPD, "smtps", "ESMTPS", "the other port", LONG),
     Row("sendmail", ("sendmail-bin", "sendmail-cf"), SENDMAIL, "", "ESMTPS", "TLS, where it is offered", LONG),
+    Row("Courier", COURIER_PACKAGES, COURIER, "", "UTF8SMTP", "asks for SMTPUTF8 wherever it is offered", *BARE),
+    Row("Courier", COURIER_PACKAGES, COURIER, "/SECURITY=REQUIRED", "UTF8SMTPS", "GnuTLS", *BARE),
+    Row("Courier", COURIER_PACKAGES, COURIER, "/SECURITY=SMTPS", "UTF8SMTPS", "the other port", *BARE),
     Row("Exim", ("exim4-daemon-light",), EXIM, "protocol = lmtp", "LMTPS", "TLS, where it is offered"),
     Row("Postfix", (), POSTFIX, POSTFIX_LMTP, "LMTP", "lmtp(8)"),
     Row("OpenSMTPD", ("opensmtpd",), OPENSMTPD, "lmtp", "LMTP", "its relay", LONG),
@@ -148,7 +170,7 @@ ROWS = (
     Row("dma", ("dma",), DMA, "SECURETRANSFER\nSTARTTLS", "ESMTPS", "OpenSSL", LONG),
     Row("dma", ("dma",), DMA, "SECURETRANSFER", "ESMTPS", "the other port", LONG),
 )
-IMPLICIT = ("smtps", "SECURETRANSFER")
+IMPLICIT = ("smtps", "SECURETRANSFER", "/SECURITY=SMTPS")
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}, {row.options or row.protocol}")
@@ -159,7 +181,8 @@ def test_what_a_mail_server_was_given_is_what_is_stored(serving: Serving, tmp_pa
     if row.protocol in ("LMTP", "LMTPS"):
         port = serving.lmtp_port
     options = row.options.format(lmtp_port=serving.lmtp_port)
-    script = row.setup.format(port=port, sender=SENDER, recipient=RECIPIENT, options=options)
+    starttls = int("SECURITY" in options)
+    script = row.setup.format(port=port, sender=SENDER, recipient=RECIPIENT, options=options, starttls=starttls)
     contents = [content for content in CONTENTS if content.name not in row.alters]
     for number, content in enumerate(contents):
         (tmp_path / f"{number}.eml").write_bytes(content.octets.replace(b"\r\n", b"\n"))
@@ -170,4 +193,5 @@ def test_what_a_mail_server_was_given_is_what_is_stored(serving: Serving, tmp_pa
         until(process, tmp_path, lambda: len(list((serving.maildir / "new").iterdir())) == len(contents))
         stored = serving.take()
     assert {message[:3] for message in stored} == {(SENDER, RECIPIENT, row.protocol)}
-    assert {without("received", message.content) for message in stored} == {content.octets for content in contents}
+    kept = {without(f"received {row.rewrites}", message.content) for message in stored}
+    assert kept == {without(row.rewrites, content.octets) for content in contents}
