@@ -87,6 +87,15 @@ def reporting_postfix(certificates: Certificates) -> Generator[Postfix, None, No
 
 
 @pytest.fixture(scope="module")
+def trusting_postfix(certificates: Certificates) -> Generator[Postfix, None, None]:
+    """One that believes whoever is on this host about others, and offers SMTPUTF8."""
+    trusting = dict.fromkeys(("smtpd_authorized_xclient_hosts", "smtpd_authorized_xforward_hosts"), "127.0.0.1")
+    settings = {**SETTINGS, **trusting, "smtputf8_enable": "yes", "inet_protocols": "all"}  # for addresses of IPv6
+    with _running(certificates, settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def our_server(certificates: Certificates) -> Generator[ours.Ours, None, None]:
     limits = Limits(message=MESSAGE, recipients=RECIPIENTS, errors=ERRORS, junk=JUNK)
     with ours.running(DOMAIN, certificates.server, limits) as server:
