@@ -1,4 +1,5 @@
-// MODE CHAIN KEY FOLDER: smtp-server on a free port, which it prints. A recipient nobody@ is refused, a message goes into FOLDER.
+// MODE CHAIN KEY FOLDER: smtp-server on a free port, which it prints. A recipient nobody@ is refused, a message goes into FOLDER. In the
+// mode "trusting" it believes its client about others, and prints what it was told, a line of JSON for each message.
 const fs = require("fs");
 const { SMTPServer } = require("smtp-server");
 const [mode, chain, key, folder] = process.argv.slice(2);
@@ -8,6 +9,10 @@ const server = new SMTPServer({
   lmtp: mode === "lmtp",
   hideSTARTTLS: mode === "off",
   authOptional: true,
+  hideREQUIRETLS: false,
+  hideDSN: false,
+  useXClient: mode === "trusting",
+  useXForward: mode === "trusting",
   cert: fs.readFileSync(chain),
   key: fs.readFileSync(key),
   onRcptTo(address, session, callback) {
@@ -20,6 +25,11 @@ const server = new SMTPServer({
     stream.on("end", () => {
       fs.writeFileSync(`${folder}/${session.id}-${session.transaction}`, Buffer.concat(pieces));
       const { rcptTo } = session.envelope;
+      if (mode === "trusting") {
+        const { clientHostname, remoteAddress, hostNameAppearsAs, xClient, xForward, envelope } = session;
+        const [xclient, xforward] = [xClient, xForward].map(Object.fromEntries);
+        console.log(JSON.stringify({ clientHostname, remoteAddress, hostNameAppearsAs, xclient, xforward, envelope }));
+      }
       callback(null, server.options.lmtp ? rcptTo.map(() => "2.0.0 Stored") : "2.0.0 Stored");
     });
   },
