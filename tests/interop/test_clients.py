@@ -296,3 +296,13 @@ def test_an_lmtp_client_takes_a_reply_for_each_recipient(
         path.unlink()
     assert [message.count(b"\r\nDelivered-To: ") for message in stored] == [3] * messages
     assert all(b" with LMTP id " in message for message in stored)
+
+
+def test_nodemailer_asks_for_smtputf8_where_an_address_needs_it(serving: Serving, tmp_path: Path, built: Path) -> None:
+    given = Given(serving, STARTTLS, CONTENTS[0].octets, tmp_path, built)
+    modules = unpacked("npm/node_modules/nodemailer").parent
+    sender, recipient = "s\u00e9nder@example.org", "\u4f8b@example.org"
+    command = [needs("node"), str(PROGRAMS / "nodemailer.js"), given.port, given.mode, given.ca, sender, recipient]
+    given.run(command, given.octets, {"NODE_PATH": str(modules), "LC_ALL": "C.UTF-8"})
+    [stored] = serving.take()
+    assert stored == (sender, recipient, "UTF8SMTPS", given.octets)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import smtplib
+import subprocess
 from email.message import EmailMessage
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ import pytest
 from smtpstate import Result
 from smtpstate_anyio import connect
 from tests.peers.lodger import Handler, aiosmtpd
-from tests.peers.programs import SECONDS
+from tests.peers.programs import SECONDS, needs, run
 
 if TYPE_CHECKING:
     from smtpstate import Delivery
@@ -57,3 +59,38 @@ def test_smtplib_to_serve(serving: Serving) -> None:
     (stored,) = serving.take()
     assert (stored.sender, stored.recipient, stored.protocol) == (U_SENDER, U_RECIPIENT, "UTF8SMTP")
     assert f"To: {U_RECIPIENT}".encode() in stored.content
+
+
+CURL = (
+    "curl -sS --max-time 30 --mail-from {sender} --mail-rcpt {recipient} --upload-file - smtp://127.0.0.1:{port}/{me}"
+)
+
+
+def test_curl_to_serve(serving: Serving) -> None:
+    """It asks for SMTPUTF8 where an address needs it. swaks cannot ask, and msmtp 1.8.23 does not: they are told so."""
+    sender, recipient = "s\u00e9nder@example.org", "\u4f8b@example.org"
+    values = {"sender": sender, "recipient": recipient, "port": serving.port, "me": "client.example.org"}
+    program, *arguments = (word.format_map(values) for word in CURL.split())
+    settings = {"PATH": os.defpath, "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(
+        [needs(program), *arguments], input=OCTETS, capture_output=True, timeout=SECONDS, env=settings, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (stored,) = serving.take()
+    assert (stored.sender, stored.recipient, stored.protocol) == (sender, recipient, "UTF8SMTP")
+    assert stored.content == OCTETS
+
+
+@pytest.mark.parametrize(
+    ("program", "options"),
+    [
+        ("swaks", "--server 127.0.0.1 --port {port} --ehlo {me} --from {sender} --to {recipient} --timeout 30"),
+        ("msmtp", "--host=127.0.0.1 --port={port} --domain={me} --auth=off --tls=off --from={sender} {recipient}"),
+    ],
+)
+def test_who_does_not_ask_for_it_is_told_to(serving: Serving, program: str, options: str) -> None:
+    values = {"sender": U_SENDER, "recipient": U_RECIPIENT, "port": serving.port, "me": "client.example.org"}
+    done = run([needs(program), *(word.format_map(values) for word in options.split())], stdin=b"Subject: x\n\nx\n")
+    assert done.returncode != 0
+    assert b"550 5.6.7 This address needs SMTPUTF8 among the parameters" in done.stdout + done.stderr
+    assert serving.take() == []
