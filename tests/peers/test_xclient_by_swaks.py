@@ -70,30 +70,3 @@ def test_where_it_is_not_trusted_swaks_is_not_offered_to_speak_for_others(servin
     assert " -> EHLO" in said
     assert "XCLIENT" not in said
     assert serving.take() == []
-
-
-PROXY = "--proxy-source-port 9 --proxy-dest-port 25"
-FOUR = f"{PROXY} --proxy-source 192.0.2.9 --proxy-dest 192.0.2.1"
-SIX = f"{PROXY} --proxy-source 2001:db8::9 --proxy-dest 2001:db8::1"
-
-
-@pytest.mark.parametrize(
-    ("version", "options", "literal"),
-    [
-        ("v1", f"{FOUR} --proxy-version 1 --proxy-family TCP4", b"[192.0.2.9]"),
-        ("v1", f"{SIX} --proxy-version 1 --proxy-family TCP6", b"[IPv6:2001:db8::9]"),
-        ("v2", f"{FOUR} --proxy-version 2 --proxy-family AF_INET", b"[192.0.2.9]"),
-        ("v2", f"{SIX} --proxy-version 2 --proxy-family AF_INET6 --tls", b"[IPv6:2001:db8::9]"),
-    ],
-)
-def test_received_names_whom_swaks_says_it_is_a_proxy_of(
-    tmp_path: Path, certificates: Certificates, version: str, options: str, literal: bytes
-) -> None:
-    proxied = Serving(tmp_path, certificates, "--accept-any", "--proxy", version, "--proxy-from", "127.0.0.1")
-    try:
-        said = swaks(proxied, options)
-        [file] = (proxied.maildir / "new").iterdir()
-        assert b"Received: from c.example (" + literal + b")" in file.read_bytes(), said
-        assert proxied.stop() == 0
-    finally:
-        proxied.kill()
