@@ -101,14 +101,15 @@ class Gauges:
 @final
 @dataclass(frozen=True, slots=True)
 class StressChanged:
-    """There is stress now, or there is none any more; and how many there are of what."""
+    """There is stress now, or there is none any more; and how many connections of how many, and messages, there are."""
 
     stress: bool
     connections: int
+    limit: int
     bodies: int
 
     def __str__(self) -> str:
-        figures = f"{self.connections} connections, {self.bodies} messages under way"
+        figures = f"{self.connections} of {self.limit} connections, {self.bodies} messages under way"
         return f"stress begins: {figures}" if self.stress else f"stress ends: {figures}"
 
 
@@ -308,7 +309,8 @@ class Gate:
         stress = any(one.is_high for one in meters) or (self.stress and not all(one.is_low for one in meters))
         if stress is not self.stress:
             self.stress = stress
-            self._tell(StressChanged(stress, self._connections.current, self._bodies.current))
+            limit = self.admission.connections
+            self._tell(StressChanged(stress, self._connections.current, limit, self._bodies.current))
 
     def _tell(self, notice: Notice) -> None:
         for watcher in self._watchers:

@@ -322,8 +322,8 @@ async def test_open_sessions_and_new_ones_hear_of_stress(caplog: pytest.LogCaptu
             assert [session.connection.stress for session in sessions[:2]] == [False] * 2
         await until(gate, 0)
     assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
-        ("WARNING", "stress begins: 3 connections, 0 messages under way"),
-        ("INFO", "stress ends: 2 connections, 0 messages under way"),
+        ("WARNING", "stress begins: 3 of 3 connections, 0 messages under way"),
+        ("INFO", "stress ends: 2 of 3 connections, 0 messages under way"),
     ]
 
 

@@ -159,10 +159,12 @@ def test_stress_begins_at_90_percent_and_ends_at_70(limit: int, begins: int, end
     while tickets:
         tickets.pop().leave()
         assert gate.stress is (len(tickets) > ends)
-    assert heard == [StressChanged(True, begins, 0), StressChanged(False, ends, 0)], "told once for each change"
+    assert heard == [StressChanged(True, begins, limit, 0), StressChanged(False, ends, limit, 0)], (
+        "told once for each change"
+    )
     assert [str(notice) for notice in heard] == [
-        f"stress begins: {begins} connections, 0 messages under way",
-        f"stress ends: {ends} connections, 0 messages under way",
+        f"stress begins: {begins} of {limit} connections, 0 messages under way",
+        f"stress ends: {ends} of {limit} connections, 0 messages under way",
     ]
 
 
