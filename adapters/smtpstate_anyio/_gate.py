@@ -11,12 +11,15 @@ from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from smtpstate import Reply
-from smtpstate.proxy import trusted
+from smtpstate.proxy import parse_networks, trusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from smtpstate.proxy import Network
+
+# What speaks from our own host may be a tunnel or a proxy that speaks for the whole world, and is no stranger.
+LOOPBACK: Final = parse_networks(["127.0.0.0/8", "::1/128"])
 
 
 @final
@@ -43,7 +46,7 @@ class Admission:
     per_source: int | None = 50  # Postfix: smtpd_client_connection_count_limit
     ipv4_prefix: int = 32  # Postfix: smtpd_client_ipv4_prefix_length
     ipv6_prefix: int = 64  # what one customer has (RFC 6177); Postfix: smtpd_client_ipv6_prefix_length, 84
-    exempt: tuple[Network, ...] = ()  # Postfix: smtpd_client_event_limit_exceptions, $mynetworks
+    exempt: tuple[Network, ...] = LOOPBACK  # Postfix: smtpd_client_event_limit_exceptions, $mynetworks
     bodies: int | None = None  # from DATA, or the first BDAT, to the answer
     refusals: int = 100  # connections that are being told 421 at once; beyond, they are closed without a word
     stress: bool | None = None  # None: on at 90 % of `connections` or `bodies`, off at 70 %

@@ -52,7 +52,7 @@ def test_what_makes_no_sense_is_refused(wrong: dict[str, Any], text: str) -> Non
 
 
 def test_the_defaults_are_these() -> None:
-    assert Gate().admission == Admission(1000, 50, 32, 64, (), None, 100, None)
+    assert Gate().admission == Admission(1000, 50, 32, 64, parse_networks(["127.0.0.0/8", "::1/128"]), None, 100, None)
     assert all(limit.value.code == 421 for limit in Limit)
 
 
@@ -84,6 +84,9 @@ SOURCES: Sequence[tuple[dict[str, Any], str | None, str | None, bool, str]] = [
     ({}, "fe80::1%eth0", "fe80::2%eth1", True, "a scope is no part of it"),
     ({}, "elsewhere", "elsewhere", True, "what is no IP address, by what it is"),
     ({}, None, None, False, "nobody"),
+    ({}, "127.0.0.1", "127.0.0.1", False, "this host is exempt"),
+    ({}, "::1", "::1", False, "this host is exempt, by IPv6"),
+    ({"exempt": ()}, "127.0.0.1", "127.0.0.1", True, "unless nobody is"),
     ({"exempt": parse_networks(["192.0.2.0/24"])}, A, A, False, "exempt"),
     ({"exempt": parse_networks(["192.0.2.0/24"])}, f"::ffff:{A}", f"::ffff:{A}", False, "exempt, mapped"),
     ({"exempt": parse_networks(["2001:db8::/32"])}, A, A, True, "others are exempt"),
