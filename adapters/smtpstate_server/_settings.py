@@ -177,7 +177,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("smtpd_soft_error_limit", ("soft_errors",), Count(), "refused commands, after which replies are delayed"),
     Setting("smtpd_error_sleep_time", ("error_delay_seconds",), Seconds(zero=True), "that delay"),
     Setting("smtpd_hard_error_limit", ("errors",), Count(), "refused commands, after which the session ends"),
-    Setting("smtpd_junk_command_limit", ("junk",), Count(), "commands in a row that bring no mail nearer"),
+    Setting(
+        "smtpd_junk_command_limit",
+        ("junk",),
+        Count(),
+        "commands that bring no mail nearer, after which they count as refused",
+    ),
     Setting("smtpd_recipient_limit", ("recipients",), Count(), "recipients of one message"),
     Setting(
         "smtpd_recipient_overshoot_limit",
@@ -191,6 +196,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     # Ours, which Postfix has nothing for.
     Setting("bodies", ("bodies",), Count(off=True), "messages under way at once, from DATA to the answer"),
     Setting("refusals", ("refusals",), Count(0), "connections that hear 421 at once; others are closed without a word"),
+    Setting("commands", ("commands",), Count(), "commands of any kind, after which the session ends"),
     Setting("transactions", ("transactions",), Count(off=True), "messages in one session"),
     Setting("recipient_domains", ("recipient_domains",), Count(off=True), "domains of recipients in one session"),
     Setting("auth_failures", ("auth_failures",), Count(), "wrong guesses, after which the session ends"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -324,6 +325,28 @@ async def test_open_sessions_and_new_ones_hear_of_stress(caplog: pytest.LogCaptu
         ("WARNING", "stress begins: 3 of 3 connections, 0 messages under way"),
         ("INFO", "stress ends: 2 of 3 connections, 0 messages under way"),
     ]
+
+
+class Hasty(Limits):
+    """Under stress a command has a tenth of a second."""
+
+    def under_stress(self) -> Limits:
+        return replace(self, command_seconds=0.1)
+
+
+async def test_stress_makes_room_by_those_who_only_hold_connections() -> None:
+    gate = Gate(Admission(connections=3))
+    async with background(serve_messages, Inbox(), gate=gate, limits=Hasty()) as port:
+        async with greeted(port, 2) as idle:
+            await wait_all_tasks_blocked()  # they wait for the better part of 300 s
+            async with greeted(port) as [last]:
+                assert gate.stress
+                for client in (*idle, last):
+                    assert await client.rest() == b"421 4.4.2 Timeout exceeded\r\n"
+        await until(gate, 0)
+        assert not gate.stress
+        async with greeted(port):
+            pass
 
 
 async def test_there_can_be_stress_from_the_first_on() -> None:
