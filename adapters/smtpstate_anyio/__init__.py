@@ -9,6 +9,15 @@ from smtpstate_anyio._client import Client as Client
 from smtpstate_anyio._client import connect as connect
 from smtpstate_anyio._driver import Driver as Driver
 from smtpstate_anyio._driver import Machine as Machine
+from smtpstate_anyio._gate import Admission as Admission
+from smtpstate_anyio._gate import Gate as Gate
+from smtpstate_anyio._gate import Gauge as Gauge
+from smtpstate_anyio._gate import Gauges as Gauges
+from smtpstate_anyio._gate import Limit as Limit
+from smtpstate_anyio._gate import Notice as Notice
+from smtpstate_anyio._gate import Refused as Refused
+from smtpstate_anyio._gate import StressChanged as StressChanged
+from smtpstate_anyio._gate import Ticket as Ticket
 from smtpstate_anyio._listen import BoundListener as BoundListener
 from smtpstate_anyio._listen import Listener as Listener
 from smtpstate_anyio._listen import ListenerProxy as ListenerProxy

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from smtpstate.extensions import Extension, XForward
     from smtpstate.policy import Deviation, Policy
     from smtpstate_anyio._auth import Authenticator, Users
+    from smtpstate_anyio._gate import Admission, Gate
     from smtpstate_anyio._listen import BoundListener, Listener
     from smtpstate_anyio._observer import Observer
     from smtpstate_anyio._session import Session
@@ -200,6 +201,7 @@ async def serve_messages(
     observer: Observer | None = None,
     offers: Iterable[str] = (),
     extensions: tuple[Extension, ...] = (),
+    gate: Gate | Admission | None = None,
     task_status: TaskStatus[list[BoundListener]] = TASK_STATUS_IGNORED,
 ) -> None:
     """Calls `on_message` for every message to one of `domains`, or to anybody with `accept_any`.
@@ -224,6 +226,7 @@ async def serve_messages(
         observer=observer,
         offers=offers,
         extensions=extensions,
+        gate=gate,
         task_status=task_status,
     )
 

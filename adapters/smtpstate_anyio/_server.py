@@ -29,6 +29,7 @@ from smtpstate.policy import MX
 from smtpstate.proxy import ProxyHeader, ProxyReader, trusted
 from smtpstate_anyio._auth import Authenticator
 from smtpstate_anyio._driver import Driver
+from smtpstate_anyio._gate import Gate, Limit, StressChanged
 from smtpstate_anyio._listen import close_listeners, internet_address, open_listeners
 from smtpstate_anyio._observer import traces
 from smtpstate_anyio._session import Session, logger
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from smtpstate.proxy import ProxyEvent
     from smtpstate_anyio._auth import Users
     from smtpstate_anyio._driver import Machine
+    from smtpstate_anyio._gate import Admission, Notice, Ticket
     from smtpstate_anyio._listen import BoundListener, Listener, ListenerProxy, Opened
     from smtpstate_anyio._observer import Observer
 
@@ -67,6 +69,7 @@ async def serve(
     observer: Observer | None = None,
     offers: Iterable[str] = (),
     extensions: tuple[Extension, ...] = (),
+    gate: Gate | Admission | None = None,
     task_status: TaskStatus[list[BoundListener]] = TASK_STATUS_IGNORED,
 ) -> None:
     """Runs `handler` for every connection until it is cancelled or `stop` is set; then drains.
@@ -76,11 +79,13 @@ async def serve(
     command lines that break the grammar. `task_status` gets the addresses once they are bound. To drain is to stop
     listening, to tell idle sessions 421, to let the others finish their message for `grace` seconds, and to tell the
     rest 421. `offers` are EHLO keywords beside the usual ones, as "SMTPUTF8", and `extensions` those of your own: what
-    they promise is for the handler to keep. Raises OSError when an address cannot be bound, ValueError when one makes
-    no sense, LocalProtocolError for an offer that cannot be made.
+    they promise is for the handler to keep. `gate` says how many may come in at once, and tells how many there are; a
+    `Gate` serves one server at a time. Raises OSError when an address cannot be bound, ValueError when one makes no
+    sense, LocalProtocolError for an offer that cannot be made.
     """
     authenticator = users if isinstance(users, Authenticator) or users is None else Authenticator(users)
-    server = _Server(handler, hostname, tls, authenticator, limits or Limits(), policy, observer, offers, extensions)
+    limits = limits or Limits()
+    server = _Server(handler, hostname, tls, authenticator, limits, policy, observer, offers, extensions, gate)
     await server.run(listen, stop, grace, task_status)
 
 
@@ -97,12 +102,14 @@ class _Server:
         observer: Observer | None,
         offers: Iterable[str],
         extensions: tuple[Extension, ...],
+        gate: Gate | Admission | None,
     ) -> None:
         self.handler: Final = handler
         self.tls: Final = tls
         self.authenticator: Final = authenticator
         self.limits: Final = limits
         self.observer: Final = observer
+        self.gate: Final = gate if isinstance(gate, Gate) else Gate(gate)
         mechanisms = () if authenticator is None else authenticator.mechanisms
         self.config: Final = ServerConfig(
             hostname,
@@ -129,6 +136,15 @@ class _Server:
         ):
             raise ValueError("a submission listener needs users")
         opened = await open_listeners(listen, has_tls=self.tls is not None)
+        self.gate.watch(self._heed)
+        try:
+            await self._run(opened, stop, grace, task_status)
+        finally:
+            self.gate.unwatch(self._heed)
+
+    async def _run(
+        self, opened: list[Opened], stop: Event | None, grace: float, task_status: TaskStatus[list[BoundListener]]
+    ) -> None:
         async with create_task_group() as outer:
             # Sessions live in a shielded group beside the accept loops, so that cancelling us leaves them to the drain.
             sessions: TaskGroup = await outer.start(self._host)
@@ -144,6 +160,15 @@ class _Server:
                     await close_listeners(opened)
                     await self._drain(grace)
                     sessions.cancel_scope.cancel()
+
+    def _heed(self, notice: Notice) -> None:
+        """The gate has something to say."""
+        if not isinstance(notice, StressChanged):
+            logger.warning("%s", notice)
+            return
+        logger.log(logging.WARNING if notice.stress else logging.INFO, "%s", notice)
+        for session in self.sessions:
+            session.under_stress(notice.stress)
 
     async def _host(self, *, task_status: TaskStatus[TaskGroup]) -> None:
         with CancelScope(shield=True):
@@ -182,21 +207,70 @@ class _Server:
                     await sleep(_EXHAUSTED_SECONDS)
                 continue
             complained = False
-            if opened.bound.asked.proxy is None:
-                self._start(sessions, stream, opened.bound, _peer(stream))
-            else:
-                sessions.start_soon(self._behind_proxy, sessions, stream, opened.bound, opened.bound.asked.proxy)
+            self._enter(sessions, stream, opened.bound)
+
+    def _enter(self, sessions: TaskGroup, stream: SocketStream, listener: BoundListener) -> None:
+        """A connection was accepted: a session, the header of a proxy first, or 421."""
+        peer, proxy, ticket = _peer(stream), listener.asked.proxy, self.gate.enter()
+        if ticket is None:
+            tells = proxy is None or _is_trusted(peer, proxy)
+            sessions.start_soon(self._turn_away, stream, listener, Limit.CONNECTIONS if tells else None)
+        elif proxy is None:
+            # Whom XCLIENT will name has a share, not the front end that connects for all of them.
+            vouched = listener.asked.vouched(peer)
+            self._start(sessions, stream, listener, peer, ticket, claims="XCLIENT" not in vouched)
+        else:
+            sessions.start_soon(self._behind_proxy, sessions, stream, listener, proxy, ticket)
 
     def _start(
-        self, sessions: TaskGroup, stream: SocketStream, listener: BoundListener, peer: Peer | None, early: bytes = b""
+        self,
+        sessions: TaskGroup,
+        stream: SocketStream,
+        listener: BoundListener,
+        peer: Peer | None,
+        ticket: Ticket,
+        early: bytes = b"",
+        *,
+        claims: bool = True,
     ) -> None:
-        """`early` is what was read already."""
-        session = self._session(stream, listener, peer, early)
+        """A session, or 421 where the share of `peer` is used up. `early` is what was read already."""
+        full = ticket.claim(peer.address) if claims and peer is not None else None
+        if full is not None:
+            ticket.leave()
+            sessions.start_soon(self._turn_away, stream, listener, full)
+            return
+        session = self._session(stream, listener, peer, early, ticket)
+        session.under_stress(self.gate.stress)
         self.sessions.add(session)
-        sessions.start_soon(self._serve, session, stream)
+        sessions.start_soon(self._serve, session, stream, ticket)
+
+    async def _turn_away(self, stream: SocketStream, listener: BoundListener, full: Limit | None) -> None:
+        """421 in place of a greeting, and no more than that.
+
+        Nothing at all is said to whom nothing may be said (None), inside TLS, which would need a handshake first, and
+        while too many are being told already.
+        """
+        says = full is not None and listener.tls != "implicit" and self.gate.begin_refusal()
+        try:
+            if full is not None and says:
+                connection = ServerConnection(self._config(listener, frozenset()), clock=current_time)
+                connection.close(full.value)
+                driver: Driver[ServerEvent] = Driver(connection, stream)
+                while isinstance(flow := driver.poll(), Flow):
+                    await driver.move(flow)
+        finally:
+            if says:
+                self.gate.end_refusal()
+            with CancelScope(shield=True):
+                await stream.aclose()
 
     async def _behind_proxy(
-        self, sessions: TaskGroup, stream: SocketStream, listener: BoundListener, proxy: ListenerProxy
+        self,
+        sessions: TaskGroup,
+        stream: SocketStream,
+        listener: BoundListener,
+        proxy: ListenerProxy,
+        ticket: Ticket,
     ) -> None:
         """A session with whom the header names, or no session. A drain does not wait for a header."""
         started = False
@@ -204,14 +278,15 @@ class _Server:
             reader = ProxyReader(proxy.version, clock=current_time, seconds=proxy.seconds)
             header = await _header(reader, stream, listener, proxy)
             if header is not None and not self.draining:
-                self._start(sessions, stream, listener, header.source, reader.trailing_data)
+                self._start(sessions, stream, listener, header.source, ticket, reader.trailing_data)
                 started = True
         finally:
             if not started:
+                ticket.leave()
                 with CancelScope(shield=True):
                     await stream.aclose()
 
-    async def _serve(self, session: Session, stream: SocketStream) -> None:
+    async def _serve(self, session: Session, stream: SocketStream, ticket: Ticket) -> None:
         try:
             if self.observer is not None:
                 self.observer.session_opened(session)
@@ -222,12 +297,15 @@ class _Server:
             logger.error("session %s failed", session.id, exc_info=error)
         finally:
             self.sessions.discard(session)
+            ticket.leave()
             if self.draining and not self.sessions:
                 self.finished.set()
             with CancelScope(shield=True):
                 await stream.aclose()
 
-    def _session(self, stream: SocketStream, listener: BoundListener, peer: Peer | None, early: bytes) -> Session:
+    def _session(
+        self, stream: SocketStream, listener: BoundListener, peer: Peer | None, early: bytes, ticket: Ticket
+    ) -> Session:
         session: Session | None = None
 
         def trace(line: TraceLine) -> None:
@@ -249,7 +327,7 @@ class _Server:
             machine = tls_layer.secure(connection, self.tls, certificate=certificate)
         machine.receive_data(early)
         exchange = None if self.authenticator is None else self.authenticator.exchange()
-        session = Session(connection, Driver(machine, stream), listener, exchange)
+        session = Session(connection, Driver(machine, stream), listener, exchange, ticket)
         return session
 
     def _config(self, listener: BoundListener, vouched: frozenset[str]) -> ServerConfig:
@@ -268,12 +346,17 @@ class _Server:
         return config
 
 
+def _is_trusted(sender: Peer | None, proxy: ListenerProxy) -> bool:
+    """Whether whoever connected may say who the client is."""
+    return sender is not None and trusted(sender.address, proxy.trusted)
+
+
 async def _header(
     reader: ProxyReader, stream: SocketStream, listener: BoundListener, proxy: ListenerProxy
 ) -> ProxyHeader | None:
     """The header of a connection from somebody who is trusted; None when it is to be closed, and the log says why."""
     sender = _peer(stream)
-    if sender is None or not trusted(sender.address, proxy.trusted):
+    if not _is_trusted(sender, proxy):
         logger.info("%s: %s was cut off, for it is no trusted proxy", listener.address, sender)
         return None
     driver: Driver[ProxyEvent] = Driver(reader, stream)

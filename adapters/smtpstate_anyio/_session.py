@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from anyio import CancelScope, current_time
 
-from smtpstate import Auth, AuthCancel, AuthResponse, Connected, ConnectionClosed, Flow, Phase
+from smtpstate import Auth, AuthCancel, AuthResponse, Bdat, Connected, ConnectionClosed, Data, Flow, Phase
 from smtpstate._config import HANDLER_TIMED_OUT, SHUTTING_DOWN
 from smtpstate._syntax import LOCAL_ERROR
 from smtpstate_anyio._driver import deadline_of
@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     from smtpstate.extensions import XClient, XForward
     from smtpstate_anyio._auth import Exchange
     from smtpstate_anyio._driver import Driver
+    from smtpstate_anyio._gate import Ticket
     from smtpstate_anyio._listen import BoundListener
 
 logger: Final = logging.getLogger("smtpstate")
+
+# While one of these lasts a message is under way.
+_UNDER_WAY: Final = frozenset({Phase.BODY, Phase.CHUNK, Phase.CHUNKED})
 
 
 @final
@@ -42,6 +46,7 @@ class Session:
         driver: Driver[ServerEvent],
         listener: BoundListener,
         exchange: Exchange | None = None,
+        ticket: Ticket | None = None,
     ) -> None:
         self.id: Final = secrets.token_hex(4)
         self.connection: Final = connection
@@ -49,6 +54,7 @@ class Session:
         self.via: Final = connection.peer  # who connected, whoever XCLIENT says that it speaks for
         self._driver: Final = driver
         self._exchange: Final = exchange  # answers AUTH; without, the handler does
+        self._ticket: Final = ticket  # what the server lets it have of what all sessions share
         self._scope: CancelScope = CancelScope()  # the handler's; its deadline moves with every event
         self._over: bool = False
         self._draining: bool = False
@@ -150,7 +156,7 @@ class Session:
         if self._over:
             raise StopAsyncIteration
         driver = self._driver
-        event = driver.poll()
+        event = self._poll()
         if isinstance(event, Flow):
             self._scope.deadline = inf  # we wait for the peer, and the driver bounds that
             while isinstance(event, Flow):
@@ -158,11 +164,31 @@ class Session:
                     self.connection.close()
                 else:
                     await driver.move(event)
-                event = driver.poll()
+                event = self._poll()
         if isinstance(event, ConnectionClosed):
             self._over = True
         self._scope.deadline = self._handler_deadline()
         return event
+
+    def _poll(self) -> ServerEvent | Flow:
+        """What comes next; where that is more than the server has room for, 421 and the end."""
+        event, ticket = self._driver.poll(), self._ticket
+        if ticket is None:
+            return event
+        full = None
+        match event:
+            case Connected(peer) if peer != self.via:  # XCLIENT has said who it is
+                full = ticket.claim(None if peer is None else peer.address)
+            case Data() | Bdat():
+                full = ticket.begin_body()
+            case _ if self.phase not in _UNDER_WAY:
+                ticket.end_body()
+            case _:
+                pass
+        if full is None:
+            return event
+        self.connection.close(full.value)
+        return self._driver.poll()
 
     async def flush(self) -> None:
         """Sends what was said so far. The next event does that too: this is for work that comes before it."""
@@ -220,6 +246,11 @@ class Session:
             self.connection.close()
         async for _ in self:
             pass
+
+    def under_stress(self, stress: bool) -> None:  # noqa: FBT001
+        """From now on the limits are those of stress, or are not."""
+        self.connection.stress = stress
+        self._driver.rearm()
 
     def drain(self) -> None:
         """From now on ends as soon as no message is under way."""

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from smtpstate import SMTPStateError, TlsMode
+from smtpstate import Limits, SMTPStateError, TlsMode
 from smtpstate.extensions import Envid, Notify, Ret, domain_key
 from smtpstate.policy import MX, STRICT
-from smtpstate_anyio import ListenerProxy
+from smtpstate_anyio import Admission, ListenerProxy
 from smtpstate_server._endpoint import Endpoint
 from smtpstate_server._exits import Exit, Failure
+from smtpstate_server._log import tell
 from smtpstate_server._passwd import PasswdOptions, passwd
 from smtpstate_server._send import Dsn, Login, SendOptions, send
 from smtpstate_server._serve import ServeOptions, serve
+from smtpstate_server._settings import Settings
 from smtpstate_server._users import SCHEMES
 
 if TYPE_CHECKING:
@@ -185,6 +187,14 @@ def _command() -> None:
     "--message-size-limit", type=click.IntRange(min=1), default=50 * _MIB, show_default=True, metavar="OCTETS"
 )
 @click.option(
+    "-o",
+    "overrides",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a limit, by Postfix's name where it has one; may be repeated. See --show-limits.",
+)
+@click.option("--show-limits", is_flag=True, help="Print every limit that -o sets, as it would be, and end.")
+@click.option(
     "--policy",
     type=click.Choice(sorted(_POLICIES)),
     default="mx",
@@ -219,11 +229,20 @@ def _serve(
     xclient_from: tuple[IPv4Network | IPv6Network, ...],
     xforward_from: tuple[IPv4Network | IPv6Network, ...],
     message_size_limit: int,
+    overrides: tuple[str, ...],
+    show_limits: bool,
     policy: str,
     quiet: bool,
     log_level: str,
 ) -> int:
     """Receive mail. With no option: on 127.0.0.1:2525, with STARTTLS, into the Maildir ./mail. Never relays."""
+    try:
+        settings = Settings(Limits(message=message_size_limit), Admission()).plus(overrides)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if show_limits:
+        tell(settings.table().rstrip("\n"))
+        return Exit.OK
     if (tls_cert is None) is not (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together")
     if no_tls and tls_cert is not None:
@@ -264,7 +283,7 @@ def _serve(
             proxy=None if proxy is None else ListenerProxy(1 if proxy == "v1" else 2, proxy_from),
             xclient_from=xclient_from,
             xforward_from=xforward_from,
-            size_limit=message_size_limit,
+            settings=settings,
             policy=_POLICIES[policy],
             quiet=quiet,
             log_level=log_level,

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
-from smtpstate import Limits, tls
-from smtpstate_anyio import Authenticator, Listener, ListenerService, ListenerTls, serve_messages
+from smtpstate import tls
+from smtpstate_anyio import Authenticator, Gate, Listener, ListenerService, ListenerTls, serve_messages
 from smtpstate_server._certificate import KeyPair, checked_pair, own_certificate, state_directory
 from smtpstate_server._deliver import delivery
+from smtpstate_server._descriptors import make_room
 from smtpstate_server._exits import Exit, Failure
 from smtpstate_server._log import logger, set_up, tell
 from smtpstate_server._observers import Loggers, Showing
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from smtpstate_anyio import ListenerProxy
     from smtpstate_server._deliver import OnMessage
     from smtpstate_server._endpoint import Endpoint
+    from smtpstate_server._settings import Settings
 
 _GRACE: Final = 20.0  # seconds for messages under way when told to stop; service managers lose patience at 30 and more
 
@@ -59,7 +61,7 @@ class ServeOptions:
     proxy: ListenerProxy | None
     xclient_from: tuple[Network, ...]
     xforward_from: tuple[Network, ...]
-    size_limit: int
+    settings: Settings
     policy: Policy
     quiet: bool
     log_level: str
@@ -86,6 +88,7 @@ def serve(options: ServeOptions) -> int:
         shown = pair.shown if pair is not None and options.channel_binding else None
         authenticator = Authenticator(users, secret=users.secret, certificate=shown)
     on_message = delivery(options.deliver, options.hostname)
+    make_room(options.settings.admission)
     failure = anyio.run(_serve, options, pair, context, authenticator, on_message)
     if failure is not None:
         raise failure
@@ -159,7 +162,7 @@ async def _serve(
     authenticator: Authenticator | None,
     on_message: OnMessage,
 ) -> Failure | None:
-    stop = anyio.Event()
+    stop, gate = anyio.Event(), Gate(options.settings.admission)
     shows = sys.stderr.isatty() and not options.quiet
     server = partial(
         serve_messages,
@@ -169,10 +172,11 @@ async def _serve(
         domains=options.domains,
         tls=context,
         users=authenticator,
-        limits=Limits(message=options.size_limit),
+        limits=options.settings.limits,
         policy=options.policy,
         observer=Showing(sys.stderr) if shows else Loggers(),
         offers=_OFFERS,
+        gate=gate,
         stop=stop,
         grace=_GRACE,
     )
@@ -190,6 +194,7 @@ async def _serve(
                 for listener in bound:
                     tell(f"listening on {listener}")  # what whoever started us waits for
             watching.cancel_scope.cancel()
+    logger.info("limits: %s", gate.snapshot())
     logger.info("stopped")
     return None
 

@@ -77,7 +77,7 @@ def test_serve_needs_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
     assert options.tls
     assert options.certificate is None
     assert options.deliver == "maildir:./mail"
-    assert options.size_limit == 50 * 1024 * 1024
+    assert options.settings.limits.message == 50 * 1024 * 1024
     assert not options.quiet
     assert options.policy is MX
     assert not options.accept_any
@@ -98,7 +98,7 @@ def test_serve_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     assert options.listen_tls == (Endpoint("192.0.2.1", 465),)
     assert (options.hostname, options.domains) == ("MX.example.org", ("example.org", "xn--bcher-kva.example"))
     assert options.certificate == (Path("c"), Path("k"))
-    assert (options.deliver, options.size_limit) == ("app:store", 1000)
+    assert (options.deliver, options.settings.limits.message) == ("app:store", 1000)
     assert options.policy is STRICT
     assert (options.quiet, options.log_level) == (True, "debug")
 
