@@ -31,7 +31,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="session")
 def process(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Generator[Serving, None, None]:
-    serving = Serving(tmp_path_factory.mktemp("serve"), certificates)
+    patient = ("-o", "commands=100000000", "-o", "smtpd_recipient_overshoot_limit=100000000")  # for who never reads
+    serving = Serving(tmp_path_factory.mktemp("serve"), certificates, *patient)
     try:
         yield serving
         assert serving.stop() == 0
