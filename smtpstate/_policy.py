@@ -171,6 +171,8 @@ SENDABLE: Final = Policy(
     )
 )
 
+_NO_DEVIATIONS: Final[frozenset[Deviation]] = frozenset()  # one for all, since each command keeps what was noted
+
 
 @final
 class Notes:
@@ -184,7 +186,7 @@ class Notes:
     def __init__(self, policy: Policy = ALL_FLAGGED, faults: Mapping[Deviation, Fault] = FAULTS) -> None:
         self._policy: Final = policy
         self._faults: Final = faults
-        self.flagged: frozenset[Deviation] = frozenset()
+        self.flagged: frozenset[Deviation] = _NO_DEVIATIONS
         self.rejected: Deviation | None = None
 
     def add(self, deviation: Deviation) -> None:

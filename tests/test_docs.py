@@ -317,6 +317,13 @@ def command_for_tests(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPa
     return room.run(sys.executable, *words, "-p", "no:cacheprovider", cwd=ROOT)
 
 
+def benchmark(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Says what it would measure: that takes a quarter of an hour. tests/bench runs a small one."""
+    program, script, *options = shlex.split(snippet.code)
+    assert program == "python"
+    return room.run(sys.executable, str(ROOT / script), *options, "--dry-run")
+
+
 def driver_command(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
     """The example that takes one connection."""
     program, script, _ = shlex.split(snippet.code)
@@ -359,6 +366,7 @@ WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "docs/run-a-server.md": [serve_command, serve_command, module, serve_command, send_command],
     "docs/send.md": [connects, connects, partial(connects, messages=3), connects],
     "docs/test-my-app.md": [collected, collected, collected, collected, in_memory, in_memory, in_memory],
+    "docs/trickle.md": [in_memory, in_memory, benchmark],
 }
 
 

@@ -66,7 +66,8 @@ def _running(certificates: Certificates, settings: Mapping[str, str]) -> Generat
     with TemporaryDirectory(prefix="postfix-") as directory:
         home = Path(directory)
         home.chmod(0o755)
-        server = Postfix(home, certificates, settings)
+        tls = {"smtpd_tls_cert_file": str(certificates.chain), "smtpd_tls_key_file": str(certificates.key)}
+        server = Postfix(home, {**settings, **tls})
         try:
             yield server
         finally:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from tests.peers.serving import Certificates
-
 _VERSION: Final = "3.7."  # Debian 12's; others are more or less strict here and there
 
 # Postfix's own names for its queues, and who has to be able to write there.
@@ -42,7 +40,7 @@ _RECEIVED: Final = re.compile(rb"Received: [^\n]*\n(?:[ \t][^\n]*\n)*")
 class Postfix:
     """smtpd and cleanup. Messages are put on hold, so that what was accepted stays where postcat finds it."""
 
-    def __init__(self, home: Path, certificates: Certificates, settings: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, settings: Mapping[str, str]) -> None:
         postconf = needs("postconf")
         self._postcat = needs("postcat")
         version = _run(postconf, "-d", "-h", "mail_version").decode().strip()
@@ -63,8 +61,6 @@ class Postfix:
             "data_directory": str(home / "data"),
             "maillog_file": str(self.log),
             "maillog_file_prefixes": str(home),
-            "smtpd_tls_cert_file": str(certificates.chain),
-            "smtpd_tls_key_file": str(certificates.key),
         }
         main = "".join(f"{name} = {value}\n" for name, value in {**own, **settings}.items())
         (self._config / "main.cf").write_text(main)

@@ -18,12 +18,12 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 30.0  # nothing takes that long; what would hang fails instead
 
 # Debian keeps smtp-source and smtp-sink where only root's PATH looks.
-_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 
 def needs(program: str) -> str:
     """The path of `program`. Without it the test is skipped, but where CI=true it fails."""
-    path = shutil.which(program, path=_PATH)
+    path = shutil.which(program, path=PATH)
     if path is not None:
         return path
     if os.environ.get("CI") == "true":
@@ -33,7 +33,7 @@ def needs(program: str) -> str:
 
 def run(command: Sequence[str], stdin: bytes = b"", home: Path | None = None) -> subprocess.CompletedProcess[bytes]:
     """Runs a program to its end, whatever that is; it reads nobody's configuration."""
-    environment = {"PATH": _PATH, "HOME": "/nonexistent", "LC_ALL": "C"}
+    environment = {"PATH": PATH, "HOME": "/nonexistent", "LC_ALL": "C"}
     if home is not None:
         environment |= ours(home)
     return subprocess.run(command, input=stdin, capture_output=True, timeout=SECONDS, env=environment, check=False)
