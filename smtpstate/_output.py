@@ -38,6 +38,11 @@ class Output:
         """Whether something is held back."""
         return self._holds
 
+    @property
+    def has_left(self) -> bool:
+        """Whether all has left but what is held back."""
+        return not self._pieces and not self._in_flight
+
     def put(self, data: bytes) -> None:
         (self._held if self._holds else self._pieces).append(data)
         self._queued += len(data)

@@ -380,8 +380,8 @@ class ServerConnection:
             if flow is None:
                 talk.end(talk.closing.ending)
             return flow
-        if talk.out.holds:
-            return Flow.WAIT
+        if talk.out.holds:  # a peer that does not read what was said before pays for that itself
+            return Flow.WAIT if talk.out.has_left else Flow.NEED_FLUSH
         if talk.out.size > self._limits.unsent:
             return Flow.NEED_FLUSH
         if talk.shakes_hands:

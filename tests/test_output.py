@@ -56,9 +56,12 @@ def test_what_is_held_back_waits_and_what_came_before_does_not() -> None:
     assert output.holds
     output.put(b"500 2\r\n")
     assert output.size == 14
+    assert not output.has_left
     assert output.take() == b"250 1\r\n"
+    assert not output.has_left, "who says so?"
     assert output.take() == b""
     assert output.size == 7, "it is still to leave"
+    assert output.has_left, "but for what is held back"
     output.release()
     assert not output.holds
     output.put(b"250 3\r\n")

@@ -133,6 +133,7 @@ def test_after_ten_errors_each_reply_is_a_second_late() -> None:
         connection.handle_timeout()
         seat.pull()
         assert connection.data_to_send()[:3] == code
+        assert connection.data_to_send() == b""
     assert seat.pull() is Flow.NEED_DATA
     assert connection.deadline == clock.now + 300, "and nobody has paid for it"
 
@@ -150,8 +151,11 @@ def test_octets_that_come_while_a_reply_is_late_wait_for_it() -> None:
 def test_what_was_said_before_is_not_late() -> None:
     seat = ready(limits=Limits(soft_errors=1))
     seat.connection.receive_data(b"NOOP\r\nFROB\r\n")
-    assert seat.pull() is Flow.WAIT
+    assert seat.pull() is Flow.NEED_FLUSH
+    assert seat.connection.deadline == seat.clock.now + 300, "nor is there any hurry to read it"
     assert codes(seat.drain()) == [250]
+    assert seat.pull() is Flow.WAIT
+    assert seat.connection.deadline == seat.clock.now + 1
 
 
 def test_the_last_word_is_never_late() -> None:

@@ -98,6 +98,6 @@ def trusting_postfix(certificates: Certificates) -> Generator[Postfix, None, Non
 
 @pytest.fixture(scope="module")
 def our_server(certificates: Certificates) -> Generator[ours.Ours, None, None]:
-    limits = Limits(message=MESSAGE, recipients=RECIPIENTS, errors=ERRORS, junk=JUNK)
+    limits = Limits(message=MESSAGE, recipients=RECIPIENTS, errors=ERRORS, junk=JUNK, error_delay_seconds=0)
     with ours.running(DOMAIN, certificates.server, limits) as server:
         yield server

@@ -532,7 +532,9 @@ class Model:
             self.seen["LIMITS are spent"] += spent
 
     def wait(self) -> None:
-        """Time passes, and whatever deadline comes meanwhile is kept, as by a driver."""
+        """Time passes, and whatever deadline comes meanwhile is kept, as by a driver: who waits has asked for what."""
+        self.pair._client.pull(self.pair._server.arrive)
+        self.pair._server.pull(self.pair._to_client)
         until = self.pair.clock.now + self.choose((0, 0.5, 2, 59, 59, 119, 119, 181, 299, 301, 4000))
         for end in self.ends:
             self._too_early(end)
