@@ -291,7 +291,7 @@ async def test_users_that_cannot_be_asked_are_a_454_and_count_as_no_guess(
 async def test_users_that_never_answer_are_cancelled_and_the_session_goes_on(
     certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
-    options: Any = {"limits": Limits(handler_seconds=0.1)}
+    options: Any = {"limits": Limits(handler_seconds=0.5)}
     async with (
         serving(certificates, Trouble(sleep_forever), **options) as port,
         connected(port, certificates) as client,
