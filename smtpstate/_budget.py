@@ -176,13 +176,14 @@ class Budgets:
     begins, a handshake, or a body; answers that wait to be read are paid from what is owed next.
     """
 
-    __slots__ = ("_flow", "_request", "_timers", "limits")
+    __slots__ = ("_ahead", "_flow", "_request", "_timers", "limits")
 
     def __init__(self, limits: Limits) -> None:
         self.limits: Limits = limits
         self._timers: Final = TimerTable()
         self._request: Timer = Timer.COMMAND
         self._flow: Flow | None = None
+        self._ahead: int = 0  # octets of bodies that were here before anybody knew that they are some
         self._timers.grant(Timer.SESSION, limits.session_seconds)
 
     @property
@@ -201,8 +202,7 @@ class Budgets:
         self.limits = limits
         self._timers.credit(Timer.HANDLER, 0.0, now, cap=limits.handler_seconds)
         self._timers.credit(Timer.SESSION, 0.0, now, cap=limits.session_seconds)
-        if self._request is not Timer.LINGER:
-            self._timers.credit(self._request, 0.0, now, cap=limits.seconds(self._request))
+        self._timers.credit(self._request, 0.0, now, cap=limits.seconds(self._request))
 
     def expect(self, timer: Timer) -> None:
         """The peer owes us something else now, a command, a body or a handshake, and has a fresh budget for it."""
@@ -221,6 +221,10 @@ class Budgets:
             self._timers.credit(Timer.BODY, earned, now, cap=self.limits.body_seconds)
             self._timers.credit(Timer.SESSION, earned, now, cap=self.limits.session_seconds)
 
+    def came_ahead(self, octets: int) -> None:
+        """Octets that are here already are of a body: a BDAT came in one piece with what follows it."""
+        self._ahead += octets
+
     def charge_handler(self, now: float) -> None:
         """An event is handed out."""
         self._rest(now)
@@ -237,6 +241,9 @@ class Budgets:
             now = clock()
             self._flow = flow
             self._timers.stop(Timer.HANDLER)
+            earned = self._ahead / self.limits.body_rate
+            self._timers.credit(Timer.SESSION, earned, now, cap=self.limits.session_seconds)
+            self._ahead = 0
             self._timers.run(self._request, now)
             self._timers.run(Timer.SESSION, now)
 

@@ -223,7 +223,6 @@ class ClientConnection:
                 if self._chunk_left:
                     raise LocalProtocolError("a chunk ends by its size")
                 self._out.put(self._encoder.finish())
-                self._patience.begin_body()
                 self._ask(item)
                 self._assumed.advance(Verb.END, Outcome.OK)
             case _:
@@ -233,7 +232,8 @@ class ClientConnection:
                 self.tally.spend(item, server_limits(self.capabilities))
                 if isinstance(item, Bdat):
                     self._chunk_left = item.size
-                    self._patience.begin_body()
+                    if self._assumed.phase is not Phase.CHUNKED:
+                        self._patience.begin_body()
                 if self._may_write():  # never while others wait: what keeps them keeps this one, too
                     self._out.put(octets)
                     self._ask(item)
@@ -276,7 +276,7 @@ class ClientConnection:
     def _ask(self, question: Question) -> None:
         self._asked.append(question)
         self._unsent += 1
-        if len(self._asked) == 1:
+        if len(self._asked) == 1 and not self._patience.sends_body:  # what is on its way out keeps the time that it has
             self._expect_reply()
 
     # Events.
@@ -360,7 +360,8 @@ class ClientConnection:
             self._violate(Violation.UNSOLICITED_REPLY)  # a yes to octets that were not given yet
             return
         if self._is_one_of_many(question, outcome):
-            self._expect_reply()
+            if not self._patience.sends_body:
+                self._expect_reply()
             self._events.append(ReplyReceived(question, reply))
             return
         self._asked.popleft()

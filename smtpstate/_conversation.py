@@ -163,18 +163,18 @@ class Conversation:
             return self.encode(Verb.CONNECT, reply)
         return self.encode(Verb.NOOP if self.owed is None else self.owed.verb, reply)
 
-    def put(self, octets: bytes) -> None:
-        """Queues the octets of a reply; they are late where there were too many errors, if anything follows them."""
-        if self.conduct.makes_late and not self.is_over:
+    def put(self, octets: bytes, *, late: bool | None = None) -> None:
+        """Queues the octets of a reply; they are late after too many errors, if anything follows them."""
+        if (self.conduct.makes_late if late is None else late) and not self.is_over:
             self.out.hold()
         self.out.put(octets)
         if self._trace is not None:
             self._trace(TraceLine("S", octets))
 
-    def say(self, reply: Reply) -> None:
+    def say(self, reply: Reply, *, late: bool | None = None) -> None:
         """Queues a reply that moves nothing; in clear, and so never where a handshake is due."""
         if not self.shakes_hands:
-            self.put(self.encode_here(reply))
+            self.put(self.encode_here(reply), late=late)
 
     def answer(self, verb: Verb, reply: Reply) -> None:
         """Queues the reply to `verb` and moves the session to where it leads."""
@@ -246,9 +246,10 @@ class Conversation:
 
     def turn_down(self, refused: CommandRefused, *, error: bool = True) -> None:
         """Answers a line that breaks a rule; too many of them end the session."""
+        late = self.conduct.makes_late  # for those before this one
         if error and self.ends_for(self.conduct.error()):
             return
-        self.say(refused.reply)
+        self.say(refused.reply, late=late)
         self.events.append(refused)
 
     def blame(self, refusal: Reply) -> None:

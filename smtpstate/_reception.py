@@ -45,7 +45,7 @@ class Reception:
             self._intake = Intake(talk.config.limits.message, chunked=True, binary=talk.session.binary)
         self._intake.begin_chunk(chunk)
         talk.session.advance(Verb.BDAT, Outcome.MORE)
-        talk.budgets.expect(Timer.BODY)
+        self._expect(chunk.size)
         talk.events.append(chunk)
         if self._intake.too_large:
             self.doom(MESSAGE_TOO_LARGE, ResetCause.TOO_LARGE)
@@ -55,7 +55,12 @@ class Reception:
         self._intake = Intake(self._talk.config.limits.message, chunked=True)
         self._intake.begin_chunk(Bdat(size))
         self._refused = refused
+        self._expect(size)
+
+    def _expect(self, size: int) -> None:
+        """`size` octets of a chunk are due; some may be here."""
         self._talk.budgets.expect(Timer.BODY)
+        self._talk.budgets.came_ahead(min(size, len(self._talk.lines)))
 
     def doom(self, reply: Reply, cause: ResetCause) -> None:
         """The message under way will be answered with `reply`, whatever is still to come of it."""

@@ -292,8 +292,8 @@ COMMANDS: Final[dict[Verb, Row]] = {
     ),
     Verb.HELP: Row(_string(Help), Reply(214, "RFC 5321 has all the help there is", enhanced="2.0.0"), junk=True),
     # Nothing is owed for the command itself: the peer that it names is greeted, and that is the answer.
-    Verb.XCLIENT: Row(_attributes(XClient.parse), Reply(220), junk=True),
-    Verb.XFORWARD: Row(_attributes(XForward.parse), Reply(250, "Noted", enhanced="2.0.0"), junk=True),
+    Verb.XCLIENT: Row(_attributes(XClient.parse), Reply(220)),
+    Verb.XFORWARD: Row(_attributes(XForward.parse), Reply(250, "Noted", enhanced="2.0.0")),
     # Whoever offers one has to answer it: that nobody does is our fault, and not the sender's.
     Verb.OWN: Row(_parse_own, Reply(250, "OK", enhanced="2.0.0"), LOCAL_ERROR, junk=True),
 }

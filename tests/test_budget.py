@@ -299,13 +299,32 @@ def test_what_is_open_does_not_grow_and_what_comes_next_has_the_new_time() -> No
     assert budgets.deadline == 50
 
 
-def test_switching_leaves_the_linger_alone() -> None:
+@pytest.mark.parametrize(("seconds", "left"), [(2, 2), (300, 11)])
+def test_a_linger_is_no_longer_than_a_command(seconds: float, left: float) -> None:
     clock = ManualClock(0)
     budgets = Budgets(LIMITS)
-    budgets.only_linger(30)
+    budgets.only_linger(seconds)
     budgets.charge_peer(Flow.NEED_DATA, clock)
     budgets.switch(Limits().under_stress(), 1)
-    assert budgets.deadline == 30
+    assert budgets.deadline == left
+
+
+def test_what_came_ahead_earns_time_for_the_session() -> None:
+    clock = ManualClock(0)
+    budgets = Budgets(Limits(body_seconds=50, session_seconds=100, body_rate=10))
+    budgets.expect(Timer.COMMAND)
+    budgets.charge_peer(Flow.NEED_DATA, clock)
+    clock.now = 60
+    for _ in range(2):
+        budgets.expect(Timer.BODY)
+        budgets.came_ahead(300)
+        budgets.charge_peer(Flow.NEED_DATA, clock)
+        assert budgets.deadline == clock.now + 50
+        clock.now += 30
+    assert budgets.expired(120 + 50) is Timer.BODY
+    budgets.expect(Timer.BODY)
+    budgets.charge_peer(Flow.NEED_DATA, clock)
+    assert budgets.deadline == 100 + 30 + 30, "the session's: all the waiting but what was earned"
 
 
 # A reply that is late.

@@ -4,7 +4,7 @@ import pytest
 
 from smtpstate._budget import Limits
 from smtpstate._client import ClientConnection
-from smtpstate._commands import Data, Ehlo, EndOfMessage, Mail, Noop, Quit, Rcpt, Rset, StartTls
+from smtpstate._commands import Bdat, Data, Ehlo, EndOfMessage, Mail, Noop, Quit, Rcpt, Rset, StartTls
 from smtpstate._events import Body, CloseReason, ConnectionClosed, Flow, ReplyReceived, Timer
 from tests.scripted_server import HELLO, TLS, Item, ManualClock, Wire
 
@@ -164,6 +164,84 @@ def test_a_body_has_one_budget_and_once_a_piece_has_left_there_is_no_hurry():
         client.handle_timeout()
         assert client.can_send_body
     assert isinstance(wire.say(EndOfMessage())[-1], ReplyReceived)
+
+
+def leave(client: ClientConnection, clock: ManualClock, rate: float) -> int:
+    """All that waits leaves at so many octets a second, until the client has had enough; how many have left."""
+    left = 0
+    while True:
+        while not isinstance(event := client.next_event(), Flow):
+            if isinstance(event, ConnectionClosed):
+                return left
+        piece = client.data_to_send()
+        if not piece:
+            return left
+        then = clock.now + len(piece) / rate
+        if client.deadline is not None and client.deadline <= then:
+            clock.now = client.deadline
+            client.handle_timeout()
+            return left
+        clock.now = then
+        left += len(piece)
+
+
+@pytest.mark.parametrize(("rate", "cut"), [(5000.0, False), (510.0, False), (50.0, True)])
+def test_a_dot_that_was_given_early_waits_for_its_body(rate: float, cut: bool):
+    wire = Wire([GREETING, OFFERS, MAIL, TO_YOU, GO])
+    client, clock = open_body(wire), wire.clock
+    start = clock.now
+    client.send(Body(b"x" * 1_000_000))
+    client.send(EndOfMessage())
+    left = leave(client, clock, rate)
+    if cut:
+        assert client.closed == timed_out(Timer.BODY)
+        assert clock.now == start + 180
+    else:
+        assert left == 1_000_005
+        assert client.next_event() is Flow.NEED_DATA
+        assert client.deadline == pytest.approx(clock.now + 600), "RFC 5321 section 4.5.3.2.6, from when it has left"
+
+
+CHUNKING = (HELLO, b"250-mx.example\r\n250-PIPELINING\r\n250 CHUNKING\r\n")
+
+
+def test_a_message_in_chunks_has_one_budget():
+    wire = Wire([GREETING, CHUNKING, MAIL, TO_YOU]).open()
+    wire.say(ME, YOU)
+    client, clock = wire.client, wire.clock
+    for spent in (100.0, 60.0, 20.0):
+        client.send(Bdat(5))
+        client.send(Body(b"12345"))
+        client.next_event()
+        while client.data_to_send():
+            pass
+        clock.now += spent  # in the reply, which has a budget of its own
+        client.receive_data(b"250 ok\r\n")
+        assert isinstance(client.next_event(), ReplyReceived)
+    client.send(Bdat(5))
+    client.send(Body(b"12345"))
+    client.next_event()
+    clock.now += 100
+    assert client.data_to_send()
+    assert client.deadline == pytest.approx(clock.now + 80 + 30 / 500, abs=0.1)
+
+
+def test_in_lmtp_an_older_answer_leaves_the_body_its_budget():
+    script = [(b"", b"220 mx.example\r\n"), (b"LHLO me.example\r\n", CHUNKING[1]), MAIL, TO_YOU, TO_YOU]
+    wire = Wire(script, lmtp=True).open()
+    wire.say(ME, YOU, YOU)
+    client, clock = wire.client, wire.clock
+    client.send(Bdat(0, last=True))
+    for item in (ME, YOU, Bdat(1_000_000)):
+        client.send(item)
+    client.send(Body(b"x" * 1_000_000))
+    client.next_event()
+    assert client.data_to_send()
+    deadline = client.deadline
+    client.receive_data(b"250 ok\r\n")  # of two
+    assert isinstance(client.next_event(), ReplyReceived)
+    assert client.next_event() is Flow.NEED_DATA
+    assert client.deadline == deadline == clock.now + 180
 
 
 @pytest.mark.parametrize(("wait", "reason"), [(0.0, "the greeting"), (200.0, "in the middle")])

@@ -73,7 +73,7 @@ def ended_by(seat: Seat) -> Violation | None:
     return closed.violation
 
 
-TRUSTED = ServerConfig("mx.example.org", offers=frozenset({"XCLIENT"}), limits=Limits(junk=4, errors=1))
+TRUSTED = ServerConfig("mx.example.org", offers=frozenset({"XCLIENT"}), limits=Limits(commands=5))
 
 
 def test_xclient_is_an_event_and_its_answer_a_greeting() -> None:

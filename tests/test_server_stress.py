@@ -16,6 +16,7 @@ from smtpstate import (
     ServerConnection,
     ServerEvent,
     Timer,
+    TlsInfo,
     Violation,
 )
 from tests.helpers import Handler, Seat, accept_all, codes, in_transaction, ready
@@ -83,9 +84,10 @@ def test_under_stress_the_second_error_is_the_last_as_in_postfix() -> None:
 
 
 def test_under_stress_an_honest_client_gets_through_with_tls_and_all() -> None:
-    config = ServerConfig("mx.example.org", starttls=True)
-    seat = ready(config)
+    seat = Seat(ServerConfig("mx.example.org", starttls=True))
     seat.connection.stress = True
+    assert codes(seat.say(b"EHLO client.example\r\n") + seat.say(b"STARTTLS\r\n")) == [250, 220]
+    seat.connection.tls_established(TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384"))
     assert codes(seat.say(b"EHLO client.example\r\n")) == [250]
     assert codes(seat.say(b"MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nDATA\r\n")) == [250, 250, 354]
     assert codes(seat.say(b"x\r\n.\r\nRSET\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nDATA\r\n")) == [
@@ -111,13 +113,39 @@ def test_what_stress_means_is_the_applications() -> None:
     assert codes(seat.say(b"FROB\r\n" * 5)) == [500] * 3 + [421]
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (b"XFORWARD NAME=a ADDR=192.0.2.1\r\nXFORWARD PROTO=ESMTP HELO=a\r\n", "a relay that hands mail on"),
+        (b"XCLIENT NAME=a ADDR=192.0.2.1\r\nEHLO client.example\r\n", "a front end, for each of its clients"),
+    ],
+)
+def test_under_stress_those_who_speak_for_others_get_through(said: bytes, reason: str) -> None:
+    config = ServerConfig("mx.example.org", offers=frozenset({"XCLIENT", "XFORWARD"}))
+    seat = Seat(config, trusted=True)
+    seat.connection.stress = True
+    seat.say(b"EHLO client.example\r\n")
+    assert set(codes(seat.say(said))) <= {220, 250}, reason
+    assert codes(seat.say(b"MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nDATA\r\n")) == [250, 250, 354], reason
+
+
+def test_stress_does_not_wait_for_those_who_have_said_quit_and_read_nothing() -> None:
+    seat = ready()
+    seat.connection.receive_data(b"QUIT\r\n")
+    seat.pull()
+    seat.connection.data_to_send()
+    assert seat.connection.deadline == seat.clock.now + 300
+    seat.connection.stress = True
+    assert seat.connection.deadline == seat.clock.now + 10
+
+
 # Replies that are late.
 
 
 def test_after_ten_errors_each_reply_is_a_second_late() -> None:
     seat = ready()
     clock, connection = seat.clock, seat.connection
-    assert codes(seat.say(b"FROB\r\n" * 9)) == [500] * 9
+    assert codes(seat.say(b"FROB\r\n" * 10)) == [500] * 10
     assert clock.now == 1000, "nothing was late yet"
     connection.receive_data(b"FROB\r\nNOOP\r\n")
     for code in (b"500", b"250"):
@@ -140,6 +168,7 @@ def test_after_ten_errors_each_reply_is_a_second_late() -> None:
 
 def test_octets_that_come_while_a_reply_is_late_wait_for_it() -> None:
     seat = ready(limits=Limits(soft_errors=1))
+    seat.say(b"FROB\r\n")
     seat.connection.receive_data(b"FROB\r\n")
     assert seat.pull() is Flow.WAIT
     seat.connection.receive_data(b"NOOP\r\n")
@@ -150,10 +179,10 @@ def test_octets_that_come_while_a_reply_is_late_wait_for_it() -> None:
 
 def test_what_was_said_before_is_not_late() -> None:
     seat = ready(limits=Limits(soft_errors=1))
-    seat.connection.receive_data(b"NOOP\r\nFROB\r\n")
+    seat.connection.receive_data(b"FROB\r\nFROB\r\n")
     assert seat.pull() is Flow.NEED_FLUSH
     assert seat.connection.deadline == seat.clock.now + 300, "nor is there any hurry to read it"
-    assert codes(seat.drain()) == [250]
+    assert codes(seat.drain()) == [500]
     assert seat.pull() is Flow.WAIT
     assert seat.connection.deadline == seat.clock.now + 1
 
@@ -173,6 +202,7 @@ def test_the_last_word_is_never_late() -> None:
 
 def test_a_close_lets_go_what_is_late() -> None:
     seat = ready(limits=Limits(soft_errors=1))
+    seat.say(b"FROB\r\n")
     seat.connection.receive_data(b"FROB\r\n")
     assert seat.pull() is Flow.WAIT
     seat.connection.close()
@@ -181,6 +211,7 @@ def test_a_close_lets_go_what_is_late() -> None:
 
 def test_a_peer_that_leaves_meanwhile_is_gone() -> None:
     seat = ready(limits=Limits(soft_errors=1))
+    seat.say(b"FROB\r\n")
     seat.connection.receive_data(b"FROB\r\n")
     assert seat.pull() is Flow.WAIT
     seat.connection.connection_lost()

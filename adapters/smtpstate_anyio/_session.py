@@ -251,6 +251,8 @@ class Session:
         """From now on the limits are those of stress, or are not."""
         self.connection.stress = stress
         self._driver.rearm()
+        if self._scope.deadline != inf:  # the handler works, and nobody waits
+            self._scope.deadline = self._handler_deadline()
 
     def drain(self) -> None:
         """From now on ends as soon as no message is under way."""

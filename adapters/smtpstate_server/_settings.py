@@ -187,7 +187,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(
         "smtpd_recipient_overshoot_limit",
         ("recipient_overshoot",),
-        Count(),
+        Count(0),
         "recipients beyond that which count as no error",
     ),
     Setting("message_size_limit", ("message",), _SIZE, "a whole message; also `--message-size-limit`"),

@@ -156,6 +156,7 @@ def test_whoever_meets_the_rate_is_never_cut(
 SAID = (
     b"N",
     b"NOOP\r\n",
+    b"BDAT 50 LAST\r\n" + b"x" * 50,
     b"RSET\r\n",
     b"MAIL FROM:<>\r\n",
     b"RCPT TO:<a@b.example>\r\n",
@@ -190,3 +191,15 @@ def test_all_the_waiting_of_a_session_is_bounded(said: list[tuple[float, bytes]]
         if connection.half_close:  # an error too many, under stress
             break
     assert clock.now - start <= limits.session_seconds + octets / limits.body_rate + SLACK
+
+
+@given(silences=st.lists(st.floats(0, 4.9, allow_nan=False), min_size=1, max_size=60))
+def test_a_session_of_chunks_that_meet_the_rate_is_never_cut(silences: list[float]) -> None:
+    """Each chunk comes in one piece with its BDAT."""
+    limits = Limits(command_seconds=10, body_seconds=10, session_seconds=60, body_rate=10, junk=MANY, commands=MANY)
+    seat = in_transaction(limits=limits)
+    for silence in silences:
+        assert seat.connection.deadline is not None
+        assert seat.connection.deadline > seat.clock.now + silence
+        seat.clock.now += silence
+        assert seat.say(b"BDAT 50\r\n" + b"x" * 50).startswith(b"250 ")
