@@ -18,6 +18,7 @@ from smtpstate._events import (
     Connected,
     ConnectionClosed,
     Flow,
+    Leftover,
     NoRecipients,
     ReplyReceived,
     Timer,
@@ -58,7 +59,8 @@ class ClientConnection:
     Drive it like a `ServerConnection`; instead of verdicts there is `send`. `timeout` bounds the whole session, in
     seconds; None leaves it to the time that each reply may take. `hostname` is what a hello should say. With `lmtp` it
     speaks LMTP: LHLO, and after a message one reply for each accepted recipient (RFC 2033 section 4.2). `policy` says
-    what becomes of replies, and of the lines of an EHLO reply, that break the grammar and are understood.
+    what becomes of replies, and of the lines of an EHLO reply, that break the grammar and are understood; `leftover`
+    what becomes of octets that come with the 220 to STARTTLS.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class ClientConnection:
         lmtp: bool = False,
         extensions: tuple[Extension, ...] = (),
         policy: Policy = MX,
+        leftover: Leftover = Leftover.CLOSE,
     ) -> None:
         self.hostname: Final = hostname
         self.capabilities: Capabilities = NO_CAPABILITIES
@@ -86,7 +89,8 @@ class ClientConnection:
         self._assumed: Session = Session(lmtp=lmtp)  # as if all that is outstanding succeeds
         self._lines: Final = LineReader()
         self._policy: Final = policy
-        self._listening: Final = Listening(self._limits, policy)
+        self._leftover: Final = leftover
+        self._listening: Listening = Listening(self._limits, policy)
         self._out: Final = Output()
         self._most: Final = most_at_once(self._limits)
         self._patience: Final = Patience(self._limits)
@@ -185,6 +189,8 @@ class ClientConnection:
         self._need_handshake()
         self._handshake = False
         self.tls = info
+        # RFC 3207 section 4.2: what was learnt in clear is gone. What was said counts, or TLS would bring new LIMITS.
+        self._listening, self._asked_utf8, self._accepted = Listening(self._limits, self._policy), False, 0
         self._session.advance(Verb.TLS, Outcome.OK)
         self._assume()
         if self._session.phase is Phase.CONNECT:
@@ -409,9 +415,10 @@ class ClientConnection:
                 self._take_offers(NO_CAPABILITIES)
             case _ if question.verb is Verb.QUIT:
                 self._end(ConnectionClosed(CloseReason.QUIT))
-            case _ if question.verb is Verb.STARTTLS and len(self._lines):
+            case _ if question.verb is Verb.STARTTLS and len(self._lines) and self._leftover is Leftover.CLOSE:
                 self._violate(Violation.EARLY_PLAINTEXT)
             case _ if question.verb is Verb.STARTTLS:
+                self._lines.clear()
                 self._patience.expect(Timer.HANDSHAKE, self._limits.handshake_seconds)
             case _:
                 pass

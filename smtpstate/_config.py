@@ -13,7 +13,7 @@ from smtpstate._carried import ServerLimits
 from smtpstate._choice import announced
 from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._errors import GrammarError, LocalProtocolError
-from smtpstate._events import Violation
+from smtpstate._events import Leftover, Violation
 from smtpstate._params import command_line
 from smtpstate._policy import MX, Policy
 from smtpstate._replies import Reply
@@ -32,6 +32,7 @@ TIMED_OUT: Final = Reply(421, "Timeout exceeded", enhanced="4.4.2")
 HANDLER_TIMED_OUT: Final = Reply(421, "Local error in processing", enhanced="4.3.0")
 LINE_TOO_LONG: Final = Reply(500, "Line too long", enhanced="5.5.2")
 AUTH_LINE_TOO_LONG: Final = Reply(500, "Authentication exchange line too long", enhanced="5.5.6")
+TLS_UNAVAILABLE: Final = Reply(454, "TLS is not available now", enhanced="4.7.0")
 EARLY_PLAINTEXT: Final = Reply(554, "Nothing may follow STARTTLS before the handshake", enhanced="5.5.0")
 UNKNOWN_MECHANISM: Final = Reply(504, "Mechanism not offered", enhanced="5.5.4")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "Too many recipients", enhanced="4.5.3")
@@ -70,16 +71,18 @@ class ServerConfig:
 
     `hostname` is a domain or an address literal. `offers` are EHLO keywords, of those in OFFERS, ON_REQUEST, CARRIED
     and TRUSTED, these for trusted peers only; `extensions` are your own, and those of `smtpstate.extensions` that say
-    more than a keyword. `starttls` says that STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and
-    `asks_expn` the application answers these. `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper
-    case; see `mechanisms_in()` for where each is offered. `requires_tls` and `requires_auth` are for submission: 530
-    until it is so (RFC 6409 section 4.3). `policy` says what becomes of lines that break the grammar and are understood
-    (`smtpstate.policy`). Raises LocalProtocolError for a name that cannot be said and an offer that would not be kept.
+    more than a keyword. `starttls` says that STARTTLS is offered where TLS is not active yet, `leftover` what becomes
+    of octets that come with it. With `asks_vrfy` and `asks_expn` the application answers these. `lmtp` makes it LMTP
+    (RFC 2033). `mechanisms` are those of AUTH, in upper case; see `mechanisms_in()` for where each is offered.
+    `requires_tls` and `requires_auth` are for submission: 530 until it is so (RFC 6409 section 4.3). `policy` says what
+    becomes of lines that break the grammar and are understood (`smtpstate.policy`). Raises LocalProtocolError for a
+    name that cannot be said and an offer that would not be kept.
     """
 
     hostname: str
     limits: Limits = field(default_factory=Limits)
     starttls: bool = False
+    leftover: Leftover = Leftover.CLOSE
     offers: frozenset[str] = OFFERS
     asks_vrfy: bool = False
     asks_expn: bool = False

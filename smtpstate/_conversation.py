@@ -31,11 +31,12 @@ from smtpstate._output import Output
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Outcome, Phase
 from smtpstate._verbs import Verb
+from smtpstate._xclient import XClient
 
 if TYPE_CHECKING:
     from smtpstate._budget import Limits
     from smtpstate._events import TlsInfo
-    from smtpstate._xclient import XClient, XForward
+    from smtpstate._xclient import XForward
 
 
 def _as_an_end(reply: Reply) -> Reply:
@@ -53,8 +54,9 @@ class Conversation:
 
     `owed` is what waits for a verdict; `partly_taken` says that a message was taken for a recipient, while others are
     still owed theirs (LMTP). `utf8` says that the last transaction asked for SMTPUTF8. `handshake` says that implicit
-    TLS is due. `mechanisms` are those that AUTH offers now. `trusted` says that the peer may speak for others;
-    `xclient` is for whom it does, and `forwarded` what it said of the next message, or of the one under way.
+    TLS is due, `tls_available` that STARTTLS is not turned away. `mechanisms` are those that AUTH offers now. `trusted`
+    says that the peer may speak for others; `xclient` is for whom it does, and `forwarded` what it said of the next
+    message, or of the one under way.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Conversation:
         self.partly_taken: bool = False
         self.utf8: bool = False
         self.handshake: bool = handshake
+        self.tls_available: bool = True
         self.trusted: bool = trusted
         self.xclient: XClient | None = None
         self.forwarded: XForward | None = None
@@ -199,7 +202,7 @@ class Conversation:
             self.drop_transaction(ResetCause.RSET)
         elif verb is Verb.RESPONSE and outcome is not Outcome.MORE:
             self.budgets.expect(Timer.COMMAND)
-        elif verb is Verb.STARTTLS:
+        elif self.session.phase is Phase.TLS:
             self.budgets.expect(Timer.HANDSHAKE)
         if self.session.phase is Phase.CLOSING:
             self.wind_up(ConnectionClosed(CloseReason.QUIT if verb is Verb.QUIT else CloseReason.CLOSED))
@@ -214,8 +217,14 @@ class Conversation:
         return mechanisms if self.xclient is None else announced(mechanisms, bindings=(), identities=())
 
     def secured(self, tls: TlsInfo) -> None:
-        """The handshake is done: a hello is due, and may announce more."""
-        self.handshake, self.forwarded = False, None
+        """The handshake is done: a hello is due, and may announce more.
+
+        What was said in clear is forgotten (RFC 3207 section 4.2). What was counted is not, or TLS would buy another
+        five guesses; nor is the address that an XCLIENT has named, which took the trust away.
+        """
+        self.handshake, self.forwarded, self.utf8 = False, None, False
+        if self.xclient is not None:
+            self.xclient = XClient(address=self.xclient.address, port=self.xclient.port)
         self._tls = tls
         self.mechanisms = self._mechanisms_in(tls)
         self.session.advance(Verb.TLS, Outcome.OK)

@@ -9,11 +9,12 @@ from smtpstate._commands import AuthCancel, AuthResponse, Bdat, Command, Mail, R
 from smtpstate._config import (
     EARLY_PLAINTEXT,
     MESSAGE_TOO_LARGE,
+    TLS_UNAVAILABLE,
     TOO_MANY_DOMAINS,
     TOO_MANY_RECIPIENTS,
     TOO_MANY_TRANSACTIONS,
 )
-from smtpstate._events import CommandRefused, Flow, Timer, Violation
+from smtpstate._events import CommandRefused, Flow, Leftover, Timer, Violation
 from smtpstate._quota import Excess, Tally
 from smtpstate._state import Outcome
 from smtpstate._syntax import AUTH_CANCELLED, COMMANDS
@@ -117,12 +118,27 @@ class Hearing:
                 talk.turn_down(CommandRefused(command.raw, violation, reply), error=self._is_error(excess))
             case XClient():
                 talk.speak_for(command)
-            case StartTls() if len(talk.lines):
-                talk.violate(Violation.EARLY_PLAINTEXT, EARLY_PLAINTEXT)
+            case StartTls():
+                self._start_tls(command)
             case _:
                 talk.events.append(command)
                 if not talk.config.asks(command.verb):
                     talk.answer(command.verb, row.silence or row.success)
+
+    def _start_tls(self, command: StartTls) -> None:
+        """RFC 3207 section 4. Whatever came with it came in clear, and must not live on behind the handshake."""
+        talk = self._talk
+        if not talk.tls_available:
+            talk.events.append(command)
+            talk.answer(Verb.STARTTLS, TLS_UNAVAILABLE)
+            return
+        if len(talk.lines):
+            if talk.config.leftover is Leftover.CLOSE:
+                talk.violate(Violation.EARLY_PLAINTEXT, EARLY_PLAINTEXT)
+                return
+            talk.lines.clear()
+        talk.events.append(command)
+        talk.answer(Verb.STARTTLS, COMMANDS[Verb.STARTTLS].success)
 
     def _is_error(self, excess: Excess) -> bool:
         """A client that has more recipients than we knew is no nuisance, up to a point; one that says MAIL again is."""

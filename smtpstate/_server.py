@@ -147,6 +147,15 @@ class ServerConnection:
         self._talk.trusted = trusted
 
     @property
+    def tls_available(self) -> bool:
+        """Whether STARTTLS begins a handshake; if not it is answered 454 (RFC 3207 section 4). Set it at any time."""
+        return self._talk.tls_available
+
+    @tls_available.setter
+    def tls_available(self, available: bool) -> None:
+        self._talk.tls_available = available
+
+    @property
     def xclient(self) -> XClient | None:
         """All that XCLIENT has said so far, of one command or more; None without any."""
         return self._talk.xclient

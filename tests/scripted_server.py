@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, final
 from smtpstate._client import ClientConnection
 from smtpstate._commands import Command, Ehlo, EndOfMessage, Lhlo
 from smtpstate._delivery import Procedure, Wants
-from smtpstate._events import Body, ClientEvent, ConnectionClosed, Flow, ReplyReceived, TlsInfo
+from smtpstate._events import Body, ClientEvent, ConnectionClosed, Flow, Leftover, ReplyReceived, TlsInfo
 from smtpstate._policy import MX
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Wire:
         limits: Limits | None = None,
         lmtp: bool = False,
         policy: Policy = MX,
+        leftover: Leftover = Leftover.CLOSE,
     ) -> None:
         self.clock = ManualClock()
         self.client = ClientConnection(
@@ -66,6 +67,7 @@ class Wire:
             limits=limits,
             lmtp=lmtp,
             policy=policy,
+            leftover=leftover,
         )
         self.script = list(script)
         self.cut = cut

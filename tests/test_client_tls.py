@@ -12,6 +12,7 @@ from smtpstate._events import (
     Connected,
     ConnectionClosed,
     Flow,
+    Leftover,
     ReplyReceived,
     Violation,
 )
@@ -156,3 +157,13 @@ def test_no_handshake_without_a_need():
         with pytest.raises(LocalProtocolError, match="no TLS handshake is due"):
             call()
     assert client.phase is Phase.READY
+
+
+def test_octets_behind_the_220_can_be_dropped():
+    """Leftover.DISCARD: they answer nothing, and the handshake begins."""
+    script = [GREETING, OFFERS, (STARTTLS, b"220 go\r\n250-mx\r\n250 AUTH PLAIN\r\n25"), (HELLO, b"250 mx.example\r\n")]
+    wire = Wire(script, leftover=Leftover.DISCARD).open()
+    assert codes(wire.say(StartTls())) == [("STARTTLS", 220)]
+    assert (wire.client.tls, wire.client.capabilities) == (TLS, NO_CAPABILITIES)
+    assert codes(wire.say(Ehlo("me.example"))) == [("EHLO", 250)]
+    assert wire.client.capabilities == NO_CAPABILITIES

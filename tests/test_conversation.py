@@ -390,3 +390,21 @@ def test_who_speaks_for_others_does_not_lend_them_its_certificate() -> None:
     conversation.session.phase = Phase.GREETED
     conversation.speak_for(XClient(helo="b"))
     assert "EXTERNAL" not in conversation.mechanisms
+
+
+def test_starttls_may_be_turned_away_and_nothing_changes() -> None:
+    conversation, _ = talk(config=ServerConfig("mx.example.org", starttls=True))
+    conversation.answer(Verb.EHLO, OK)
+    conversation.budgets.charge_peer(Flow.NEED_DATA, lambda: 0.0)
+    before = conversation.budgets.deadline
+    conversation.answer(Verb.STARTTLS, Reply(454, "not now", enhanced="4.7.0"))
+    assert (conversation.session.phase, conversation.budgets.deadline) == (Phase.READY, before)
+
+
+def test_of_what_xclient_said_in_clear_the_address_is_left() -> None:
+    """RFC 3207 section 4.2; but the address took the trust away, and the one before it must not come back."""
+    conversation = trusting()
+    conversation.speak_for(XClient(name="x.example", helo="x.example", login="joe", address="192.0.2.9", port=9))
+    conversation.secured(TlsInfo("TLSv1.3", "x"))
+    assert conversation.xclient == XClient(address="192.0.2.9", port=9)
+    assert (conversation.peer, conversation.trusted) == (Peer("192.0.2.9", 9), False)

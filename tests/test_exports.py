@@ -41,6 +41,7 @@ NAMES: list[str] = [
     "ForwardPath",
     "Helo",
     "Help",
+    "Leftover",
     "Lhlo",
     "Limits",
     "LocalProtocolError",

@@ -8,12 +8,16 @@ from smtpstate import (
     CloseReason,
     CommandRefused,
     Connected,
+    Flow,
+    Leftover,
     Limits,
     Mail,
     Rset,
     ServerConfig,
     ServerConnection,
     ServerEvent,
+    StartTls,
+    TlsInfo,
     Violation,
 )
 from smtpstate._xclient import XClient
@@ -127,3 +131,21 @@ def test_calling_off_too_often_ends_the_session() -> None:
         assert codes(challenged(seat).say(b"*\r\n")) == [501]
     assert codes(challenged(seat).say(b"*\r\n")) == [501, 421]
     assert ended_by(seat) is Violation.TOO_MANY_AUTH_FAILURES
+
+
+@pytest.mark.parametrize("after", [b"", b"NOOP\r\n", b"NO"])
+def test_what_comes_with_starttls_can_be_dropped(after: bytes) -> None:
+    """Leftover.DISCARD: nothing is taken for anything, and the handshake begins."""
+    seat = ready(ServerConfig("mx.example.org", starttls=True, leftover=Leftover.DISCARD))
+    assert codes(seat.say(b"STARTTLS\r\n" + after)) == [220]
+    assert seat.flow is Flow.NEED_TLS
+    seat.connection.tls_established(TlsInfo("TLSv1.3", "x"))
+    assert seat.settle() == b""
+    assert codes(seat.say(b"EHLO c.example\r\n")) == [250]
+
+
+def test_starttls_is_turned_away_where_there_is_no_tls_now() -> None:
+    seat = ready(ServerConfig("mx.example.org", starttls=True))
+    seat.connection.tls_available = False
+    assert codes(seat.say(b"STARTTLS\r\nNOOP\r\n")) == [454, 250]
+    assert seat.events[-2] == StartTls()

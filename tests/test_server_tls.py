@@ -137,3 +137,15 @@ def test_where_no_handshake_is_due_none_can_end() -> None:
         with pytest.raises(LocalProtocolError, match="no TLS handshake is due in phase READY"):
             ended()
     assert codes(seat.say(b"NOOP\r\n")) == [250]
+
+
+def test_where_tls_is_not_available_now_the_session_goes_on_in_clear() -> None:
+    """RFC 3207 section 4: 454, and the client decides."""
+    seat = ready(CONFIG)
+    assert seat.connection.tls_available
+    seat.connection.tls_available = False
+    assert seat.say(b"STARTTLS\r\n") == b"454 4.7.0 TLS is not available now\r\n"
+    assert not seat.connection.tls_available
+    assert seat.connection.phase is Phase.READY
+    seat.connection.tls_available = True
+    assert codes(seat.say(b"STARTTLS\r\n")) == [220]
