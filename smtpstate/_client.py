@@ -99,6 +99,7 @@ class ClientConnection:
         self._queued: Final[deque[Command]] = deque()  # not written: the server has to catch up first
         self._unsent: int = 0  # how many of those asked have not been taken by the driver
         self._hellos: int = 0  # hellos and XCLIENTs outstanding: until they are answered, nothing is offered
+        self._mail_leaves: bool = False  # MAIL is among them, and TLS is active
         self._early: bool = False  # the reply under way began when nobody had asked for anything
         self._encoder: DotEncoder = DotEncoder()
         self._lone_dot: bool = False
@@ -159,6 +160,15 @@ class ClientConnection:
     def deadline(self) -> float | None:
         """When to call `handle_timeout()`, on the clock that was given; None: never."""
         return self._patience.deadline
+
+    @property
+    def reads_first(self) -> bool:
+        """Whether to feed what has arrived already, without waiting for more, and to pull again, before draining.
+
+        It is so when MAIL is about to leave in TLS: a reply that is here by then answers somebody else, who began this
+        session and had it renegotiated into ours (CVE-2009-3555). MAIL stays here, and the session ends.
+        """
+        return self._mail_leaves and self._closed is None and not self._eof
 
     # Inputs.
 
@@ -282,6 +292,7 @@ class ClientConnection:
     def _ask(self, question: Question) -> None:
         self._asked.append(question)
         self._unsent += 1
+        self._mail_leaves |= isinstance(question, Mail) and self.tls is not None
         if len(self._asked) == 1 and not self._patience.sends_body:  # what is on its way out keeps the time that it has
             self._expect_reply()
 
@@ -307,7 +318,9 @@ class ClientConnection:
             self._read_replies()
             if len(self._asked) == self._unsent and (self._listening.mid_reply or len(self._lines)):
                 self._early = True
-            self._unsent = 0
+                if self._mail_leaves:  # there is nothing to wait for: see `reads_first`
+                    self._violate(Violation.UNSOLICITED_REPLY)
+            self._unsent, self._mail_leaves = 0, False
         left = self._out.in_flight
         octets = self._out.take(self._most)
         if self._patience.sends_body:

@@ -4,7 +4,7 @@ import pytest
 
 from smtpstate._capabilities import NO_CAPABILITIES
 from smtpstate._client import ClientConnection
-from smtpstate._commands import Ehlo, Mail, Noop, Quit, StartTls
+from smtpstate._commands import Ehlo, Mail, Noop, Quit, Rset, StartTls
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import (
     CapabilitiesChanged,
@@ -167,3 +167,85 @@ def test_octets_behind_the_220_can_be_dropped():
     assert (wire.client.tls, wire.client.capabilities) == (TLS, NO_CAPABILITIES)
     assert codes(wire.say(Ehlo("me.example"))) == [("EHLO", 250)]
     assert wire.client.capabilities == NO_CAPABILITIES
+
+
+# A reply that is here before MAIL leaves in TLS: CVE-2009-3555.
+
+IN_TLS = (HELLO, b"250-mx.example\r\n250 PIPELINING\r\n")
+ME = Mail.of("me@me.example")
+UNSOLICITED = ConnectionClosed(CloseReason.VIOLATION, Violation.UNSOLICITED_REPLY)
+
+
+def in_tls(*, starttls: bool) -> ClientConnection:
+    if starttls:
+        wire = Wire([GREETING, OFFERS, (STARTTLS, b"220 go\r\n"), IN_TLS]).open()
+        wire.say(StartTls(), Ehlo("me.example"))
+    else:
+        wire = Wire([GREETING, IN_TLS], implicit_tls=True).open()
+    return wire.client
+
+
+@pytest.mark.parametrize("starttls", [True, False])
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize(
+    ("early", "reason"),
+    [
+        (b"250 2.1.0 OK\r\n", "the answer to the attacker's MAIL, which would be taken for that to ours"),
+        (b"250-mx.example\r\n250 PIPELINING\r\n", "to his EHLO"),
+        (b"550 no\r\n", "a refusal"),
+        (b"250-mx.example\r\n", "a line of two"),
+        (b"2", "an octet is enough: the rest is on its way"),
+        (b"\r\n", "an empty line"),
+    ],
+)
+def test_input_that_is_here_when_mail_is_about_to_leave_in_tls_ends_the_session(
+    early: bytes, reason: str, cut: int, starttls: bool
+):
+    client = in_tls(starttls=starttls)
+    assert not client.reads_first
+    client.send(ME)
+    assert client.reads_first, "a driver looks what is there before MAIL leaves"
+    for start in range(0, len(early), cut):
+        client.receive_data(early[start : start + cut])
+    assert client.data_to_send() == b"", reason
+    closed = client.next_event()
+    assert closed in (UNSOLICITED, ConnectionClosed(CloseReason.VIOLATION, Violation.REPLY_SYNTAX))
+    assert client.broken is CloseReason.VIOLATION
+    assert not client.reads_first
+
+
+def test_a_421_before_mail_is_what_it_says():
+    client = in_tls(starttls=True)
+    client.send(ME)
+    client.receive_data(b"421 bye\r\n")
+    assert client.data_to_send() == b""
+    assert client.next_event() == ConnectionClosed(CloseReason.GOING_AWAY, reply=Reply(421, "bye"))
+
+
+def test_before_mail_only_what_answers_something_may_be_here():
+    """RSET is still unanswered when MAIL joins it: that reply is its own, and one more is nobody's."""
+    for replies, leaves in ((b"250 reset\r\n", True), (b"25", True), (b"250 reset\r\n250 OK\r\n", False)):
+        client = in_tls(starttls=True)
+        client.send(Rset())
+        client.data_to_send()
+        client.send(ME)
+        client.receive_data(replies)
+        assert client.reads_first
+        assert (client.data_to_send() == b"MAIL FROM:<me@me.example>\r\n") is leaves
+        assert not client.reads_first, "once it has left its own reply may come"
+        assert (client.closed is None) is leaves
+
+
+def test_a_driver_reads_first_only_before_mail_and_in_tls():
+    in_clear = Wire([GREETING, OFFERS]).open().client
+    in_clear.send(ME)
+    assert not in_clear.reads_first, "in clear anybody can say anything at any time"
+    client = in_tls(starttls=True)
+    client.send(Noop())
+    assert not client.reads_first
+    client.data_to_send()
+    client.receive_data(b"250 OK\r\n")
+    client.next_event()
+    client.send(ME)
+    client.receive_eof()
+    assert not client.reads_first, "there is nothing to read any more"

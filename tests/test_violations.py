@@ -144,12 +144,17 @@ def test_a_server_that_breaks_the_rules(row: ClientRow, cut: int) -> None:
         client.receive_data(reply)
         pulled(client)
     for item in row.asked:
-        talk(client, item)
+        if row.early:
+            client.send(item)
+        else:
+            talk(client, item)
     events: list[ClientEvent] = []
     for piece in pieces(row.wire, cut):
         client.receive_data(piece)
-        if client.closed is None:
+        if client.closed is None and not row.early:
             events += pulled(client)
+    if row.early:
+        assert client.data_to_send() == b""
     events = events if client.closed in events else events + pulled(client)
     assert [event.reply.code for event in events if isinstance(event, ReplyReceived)] == list(row.told)
     assert events[-1] == ConnectionClosed(CloseReason.VIOLATION, row.violation)

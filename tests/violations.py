@@ -61,8 +61,9 @@ class ClientRow:
     """What a server does to our client: `wire`, in answer to `asked`, after the turns in `said`.
 
     Each turn is what we say and the whole reply; of a `TlsInfo` it is a handshake, and what comes after it. `told` has
-    the codes of the replies in `wire` that still count. Every row ends the session with VIOLATION: whoever cannot trust
-    one reply can trust none that follows.
+    the codes of the replies in `wire` that still count. With `early` all of `wire` is here before what is asked leaves,
+    which it then never does. Every row ends the session with VIOLATION: whoever cannot trust one reply can trust none
+    that follows.
     """
 
     violation: Violation
@@ -73,6 +74,7 @@ class ClientRow:
     said: Sequence[tuple[Item | TlsInfo, bytes]] = (
         (Ehlo("me.example"), b"250-mx.example\r\n250-STARTTLS\r\n250 PIPELINING\r\n"),
     )
+    early: bool = False
     also: str = ""
 
 
@@ -290,6 +292,20 @@ CLIENT_ROWS: Final[tuple[ClientRow, ...]] = (
         wire=b"250 OK\r\n250 OK\r\n",
         told=(250,),
         why="it would be taken for the answer to what we say next, and each later one with it",
+    ),
+    ClientRow(
+        violation=Violation.UNSOLICITED_REPLY,
+        asked=(Mail.of("a@me.example"),),
+        wire=b"250 OK\r\n",
+        why="in TLS, before MAIL has left: it answers whoever began this session and had it renegotiated into ours",
+        said=(
+            (Ehlo("me.example"), b"250-mx.example\r\n250 STARTTLS\r\n"),
+            (StartTls(), b"220 go\r\n"),
+            (TLS, b""),
+            (Ehlo("me.example"), b"250-mx.example\r\n250 PIPELINING\r\n"),
+        ),
+        early=True,
+        also="CVE-2009-3555",
     ),
     ClientRow(
         violation=Violation.UNEXPECTED_REPLY,
