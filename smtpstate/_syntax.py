@@ -436,30 +436,14 @@ def encode_command(command: Command, limit: int, *, utf8: bool = False) -> bytes
     reason than a name that it was given (SENDABLE): LocalProtocolError.
     """
     match command:
-        case Ehlo(domain) | Helo(domain) | Lhlo(domain):
-            argument = " " + domain
-        case Auth(mechanism, response):
-            argument = f" {mechanism}" + ("" if response is None else f" {_base64(response) or '='}")
         case AuthResponse(data):
             return _limited(_base64(data).encode() + b"\r\n", limit)
         case AuthCancel():
             return b"*\r\n"
-        case Bdat(size, last):
-            argument = f" {size}" + (" LAST" if last else "")
-        case Mail(path, parameters):
-            argument = f" FROM:<{path}>{_parameters(parameters)}"
-        case Rcpt(path, parameters):
-            argument = f" TO:<{path}>{_parameters(parameters)}"
-        case Vrfy(text=text, smtputf8=smtputf8) | Expn(text=text, smtputf8=smtputf8):
-            argument = f" {text}" + (" SMTPUTF8" if smtputf8 else "")
-        case XClient() | XForward():
-            argument = command.format()
-        case Noop(text) | Help(text) | OwnCommand(argument=text):
-            argument = f" {text}" if text else ""
         case _:
-            argument = ""
+            pass
     try:
-        line = (name_of(command) + argument).encode("utf-8" if utf8 else "ascii")
+        line = (name_of(command) + _argument(command)).encode("utf-8" if utf8 else "ascii")
         same = parse_command(command.verb, line, Notes(SENDABLE), utf8=utf8) == command
     except (UnicodeEncodeError, GrammarError):
         same = False
@@ -467,6 +451,29 @@ def encode_command(command: Command, limit: int, *, utf8: bool = False) -> bytes
     if not same:
         raise LocalProtocolError(f"this {name_of(command)} cannot be sent: {command!r}")
     return _limited(line + b"\r\n", limit)
+
+
+def _argument(command: Command) -> str:
+    """What follows the verb, its first SP included."""
+    match command:
+        case Ehlo(domain) | Helo(domain) | Lhlo(domain):
+            return " " + domain
+        case Auth(mechanism, response):
+            return f" {mechanism}" + ("" if response is None else f" {_base64(response) or '='}")
+        case Bdat(size, last):
+            return f" {size}" + (" LAST" if last else "")
+        case Mail(path, parameters):
+            return f" FROM:<{path}>{_parameters(parameters)}"
+        case Rcpt(path, parameters):
+            return f" TO:<{path}>{_parameters(parameters)}"
+        case Vrfy(text=text, smtputf8=smtputf8) | Expn(text=text, smtputf8=smtputf8):
+            return f" {text}" + (" SMTPUTF8" if smtputf8 else "")
+        case XClient() | XForward():
+            return command.format()
+        case Noop(text) | Help(text) | OwnCommand(argument=text):
+            return f" {text}" if text else ""
+        case _:
+            return ""
 
 
 def _limited(line: bytes, limit: int) -> bytes:

@@ -357,6 +357,7 @@ def test_what_is_sent_departs_from_the_grammar_in_given_names_alone(row: Deviant
         (Ehlo(""), "no argument"),
         (XClient(), "no attribute"),
         (XClient(helo="a\r\nQUIT"), "a second command"),
+        (XForward(helo="\ud800"), "what no octets spell"),
         (XForward(address="2001:DB8::1"), "an address that is not canonical"),
         (Ehlo("a\r\nQUIT"), "a second command"),
         (Ehlo("[2001:db8::1]"), "section 4.1.3: tolerated when heard, and never said"),
