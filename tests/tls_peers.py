@@ -19,6 +19,7 @@ from smtpstate._events import (
     Body,
     ConnectionClosed,
     Flow,
+    Leftover,
 )
 from smtpstate._server import ServerConnection
 
@@ -125,8 +126,11 @@ class Server(Side):
         clock: Clock | None = None,
         mechanisms: tuple[str, ...] = (),
         certificate: bytes | None = None,
+        leftover: Leftover = Leftover.CLOSE,
     ) -> None:
-        config = ServerConfig(HOST, starttls=not implicit, limits=limits or Limits(), mechanisms=mechanisms)
+        config = ServerConfig(
+            HOST, starttls=not implicit, limits=limits or Limits(), mechanisms=mechanisms, leftover=leftover
+        )
         self.connection = ServerConnection(config, clock=clock or Clock(), implicit_tls=implicit)
         super().__init__(tls.secure(self.connection, context or server_side(), certificate=certificate))
 
@@ -144,9 +148,14 @@ class Client(Side):
         name: str | None = HOST,
         limits: Limits | None = None,
         clock: Clock | None = None,
+        leftover: Leftover = Leftover.CLOSE,
     ) -> None:
         self.connection = ClientConnection(
-            "c.example.com", clock=clock or Clock(), implicit_tls=implicit, limits=limits or Limits()
+            "c.example.com",
+            clock=clock or Clock(),
+            implicit_tls=implicit,
+            limits=limits or Limits(),
+            leftover=leftover,
         )
         self.script = list(script)
         super().__init__(tls.secure(self.connection, context or client_side(), server_hostname=name))
