@@ -57,7 +57,7 @@ from smtpstate.sasl import choose
 from smtpstate_anyio._auth import hashing
 from smtpstate_anyio._driver import Driver
 from smtpstate_anyio._listen import internet_address, split_address
-from smtpstate_anyio._source import BLOCK, BinaryFile, HeaderScan, Scan, check_bytes, flatten, pieces, scan_file
+from smtpstate_parts.source import BLOCK, BinaryFile, HeaderScan, Scan, check_bytes, flatten, pieces, scan_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from smtpstate.policy import Policy
     from smtpstate.sasl import Credentials
     from smtpstate_anyio._driver import Machine
-    from smtpstate_anyio._source import Octets, Source
+    from smtpstate_parts.source import Octets, Source
 
 _QUIT_SECONDS: Final = 2.0  # a farewell is worth no more
 _PORTS: Final = {TlsMode.IMPLICIT: 465}  # RFC 8314 section 3.3; 25 for the others

@@ -48,10 +48,10 @@ if TYPE_CHECKING:
     from smtpstate.extensions import Extension, XForward
     from smtpstate.policy import Deviation, Policy
     from smtpstate_anyio._auth import Authenticator, Users
-    from smtpstate_anyio._gate import Admission, Gate
     from smtpstate_anyio._listen import BoundListener, Listener
     from smtpstate_anyio._observer import Observer
     from smtpstate_anyio._session import Session
+    from smtpstate_parts.gate import Admission, Gate
 
 _NOT_HERE = Reply(550, "No mail is taken here for that address", enhanced="5.7.1")
 

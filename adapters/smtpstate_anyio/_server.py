@@ -29,10 +29,10 @@ from smtpstate.policy import MX
 from smtpstate.proxy import ProxyHeader, ProxyReader, trusted
 from smtpstate_anyio._auth import Authenticator
 from smtpstate_anyio._driver import Driver
-from smtpstate_anyio._gate import Gate, Limit, StressChanged
 from smtpstate_anyio._listen import close_listeners, internet_address, open_listeners
 from smtpstate_anyio._observer import traces
 from smtpstate_anyio._session import Session, logger
+from smtpstate_parts.gate import Gate, Limit, StressChanged
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from smtpstate.proxy import ProxyEvent
     from smtpstate_anyio._auth import Users
     from smtpstate_anyio._driver import Machine
-    from smtpstate_anyio._gate import Admission, Notice, Ticket
     from smtpstate_anyio._listen import BoundListener, Listener, ListenerProxy, Opened
     from smtpstate_anyio._observer import Observer
+    from smtpstate_parts.gate import Admission, Notice, Ticket
 
 # Out of descriptors or memory: accepting again at once would only burn the processor.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

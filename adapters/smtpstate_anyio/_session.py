@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from smtpstate.extensions import XClient, XForward
     from smtpstate_anyio._auth import Exchange
     from smtpstate_anyio._driver import Driver
-    from smtpstate_anyio._gate import Ticket
     from smtpstate_anyio._listen import BoundListener
+    from smtpstate_parts.gate import Ticket
 
 logger: Final = logging.getLogger("smtpstate")
 
