@@ -99,7 +99,6 @@ class ClientConnection:
         self._queued: Final[deque[Command]] = deque()  # not written: the server has to catch up first
         self._unsent: int = 0  # how many of those asked have not been taken by the driver
         self._hellos: int = 0  # hellos and XCLIENTs outstanding: until they are answered, nothing is offered
-        self._mail_leaves: bool = False  # MAIL is among them, and TLS is active
         self._early: bool = False  # the reply under way began when nobody had asked for anything
         self._encoder: DotEncoder = DotEncoder()
         self._lone_dot: bool = False
@@ -165,10 +164,9 @@ class ClientConnection:
     def reads_first(self) -> bool:
         """Whether to feed what has arrived already, without waiting for more, and to pull again, before draining.
 
-        It is so when MAIL is about to leave in TLS: a reply that is here by then answers somebody else, who began this
-        session and had it renegotiated into ours (CVE-2009-3555). MAIL stays here, and the session ends.
+        A reply that is here when MAIL leaves in TLS answers whoever had his session renegotiated into ours.
         """
-        return self._mail_leaves and self._closed is None and not self._eof
+        return bool(self.tls and self._unsent and not self._eof and any(isinstance(one, Mail) for one in self._asked))
 
     # Inputs.
 
@@ -178,8 +176,8 @@ class ClientConnection:
             return
         if self._session.phase is Phase.TLS or self._handshake:
             self._violate(Violation.EARLY_PLAINTEXT)
-            return
-        self._lines.receive_data(data)
+        else:
+            self._lines.receive_data(data)
 
     def receive_eof(self) -> None:
         """The peer will send no more; what it sent before still counts."""
@@ -199,7 +197,7 @@ class ClientConnection:
         self._need_handshake()
         self._handshake = False
         self.tls = info
-        # RFC 3207 section 4.2: what was learnt in clear is gone. What was said counts, or TLS would bring new LIMITS.
+        # RFC 3207 section 4.2: what was learnt in clear is gone. The tally stays, or TLS would bring new LIMITS.
         self._listening, self._asked_utf8, self._accepted = Listening(self._limits, self._policy), False, 0
         self._session.advance(Verb.TLS, Outcome.OK)
         self._assume()
@@ -292,7 +290,6 @@ class ClientConnection:
     def _ask(self, question: Question) -> None:
         self._asked.append(question)
         self._unsent += 1
-        self._mail_leaves |= isinstance(question, Mail) and self.tls is not None
         if len(self._asked) == 1 and not self._patience.sends_body:  # what is on its way out keeps the time that it has
             self._expect_reply()
 
@@ -318,9 +315,9 @@ class ClientConnection:
             self._read_replies()
             if len(self._asked) == self._unsent and (self._listening.mid_reply or len(self._lines)):
                 self._early = True
-                if self._mail_leaves:  # there is nothing to wait for: see `reads_first`
+                if self.reads_first:  # there is no need to see the rest of it
                     self._violate(Violation.UNSOLICITED_REPLY)
-            self._unsent, self._mail_leaves = 0, False
+            self._unsent = 0
         left = self._out.in_flight
         octets = self._out.take(self._most)
         if self._patience.sends_body:
@@ -491,10 +488,9 @@ class ClientConnection:
 
     def _cut_off(self) -> bool:
         timer = self._patience.expired(self._clock())
-        if timer is None:
-            return False
-        self._end(ConnectionClosed(CloseReason.TIMEOUT, timer=timer))
-        return True
+        if timer is not None:
+            self._end(ConnectionClosed(CloseReason.TIMEOUT, timer=timer))
+        return timer is not None
 
     def _expect_reply(self) -> None:
         """The time that the oldest outstanding reply may take; nothing runs when none is due."""

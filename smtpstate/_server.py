@@ -28,14 +28,7 @@ from smtpstate._commands import (
     XClient,
     XForward,
 )
-from smtpstate._config import (
-    EARLY_PLAINTEXT,
-    HANDLER_TIMED_OUT,
-    SHUTTING_DOWN,
-    TIMED_OUT,
-    ServerConfig,
-    Transaction,
-)
+from smtpstate._config import EARLY_PLAINTEXT, HANDLER_TIMED_OUT, SHUTTING_DOWN, TIMED_OUT, ServerConfig, Transaction
 from smtpstate._conversation import Conversation
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import (
@@ -56,11 +49,7 @@ from smtpstate._hearing import Hearing
 from smtpstate._reception import Reception
 from smtpstate._replies import Reply
 from smtpstate._state import CLOSING_CODES, Outcome, Phase
-from smtpstate._syntax import (
-    AUTHENTICATED,
-    LOCAL_ERROR,
-    VERDICTS,
-)
+from smtpstate._syntax import AUTHENTICATED, LOCAL_ERROR, VERDICTS
 
 if TYPE_CHECKING:
     from smtpstate._budget import Clock
