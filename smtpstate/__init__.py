@@ -45,7 +45,6 @@ from smtpstate._events import CommandRefused as CommandRefused
 from smtpstate._events import Connected as Connected
 from smtpstate._events import ConnectionClosed as ConnectionClosed
 from smtpstate._events import Flow as Flow
-from smtpstate._events import Leftover as Leftover
 from smtpstate._events import NoRecipients as NoRecipients
 from smtpstate._events import Peer as Peer
 from smtpstate._events import ReplyReceived as ReplyReceived

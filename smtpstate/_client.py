@@ -18,7 +18,6 @@ from smtpstate._events import (
     Connected,
     ConnectionClosed,
     Flow,
-    Leftover,
     NoRecipients,
     ReplyReceived,
     Timer,
@@ -28,7 +27,7 @@ from smtpstate._events import (
 from smtpstate._lines import LineReader
 from smtpstate._listening import Listening
 from smtpstate._output import Output
-from smtpstate._policy import MX, Policy
+from smtpstate._policy import MX, Leftover, Policy
 from smtpstate._questions import (
     Question,
     advance,

@@ -13,9 +13,9 @@ from smtpstate._carried import ServerLimits
 from smtpstate._choice import announced
 from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._errors import GrammarError, LocalProtocolError
-from smtpstate._events import Leftover, Violation
+from smtpstate._events import Violation
 from smtpstate._params import command_line
-from smtpstate._policy import MX, Policy
+from smtpstate._policy import MX, Leftover, Policy
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Session
 from smtpstate._syntax import VERDICTS

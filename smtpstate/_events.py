@@ -113,18 +113,6 @@ class Violation(Enum):
     REPLY_TOO_LONG = "RFC 5321 section 4.5.3.1.5"
 
 
-class Leftover(Enum):
-    """What becomes of octets that are here with STARTTLS, or with its 220, and so came in clear (RFC 3207 section 4).
-
-    Neither ever takes them for anything. DISCARD drops those that have come when the reply is made or read, and goes on
-    to the handshake, as Postfix does. What comes between that and the handshake nobody can tell from TLS: it is handed
-    to TLS, and the handshake fails.
-    """
-
-    CLOSE = "EARLY_PLAINTEXT: the session ends"
-    DISCARD = "they are dropped, and the handshake begins"
-
-
 FAULT_VIOLATIONS: Final[dict[Fault, Violation]] = {
     Fault.SYNTAX: Violation.SYNTAX,
     Fault.VERB_UNKNOWN: Violation.UNKNOWN_COMMAND,

@@ -14,7 +14,8 @@ from smtpstate._config import (
     TOO_MANY_RECIPIENTS,
     TOO_MANY_TRANSACTIONS,
 )
-from smtpstate._events import CommandRefused, Flow, Leftover, Timer, Violation
+from smtpstate._events import CommandRefused, Flow, Timer, Violation
+from smtpstate._policy import Leftover
 from smtpstate._quota import Excess, Tally
 from smtpstate._state import Outcome
 from smtpstate._syntax import AUTH_CANCELLED, COMMANDS

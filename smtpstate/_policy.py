@@ -197,3 +197,17 @@ class Notes:
             raise GrammarError(self._faults[deviation], deviation.value)
         if treatment is Treatment.FLAG:
             self.flagged |= {deviation}
+
+
+@final
+@unique
+class Leftover(Enum):
+    """What becomes of octets that are here with STARTTLS, or with its 220, and so came in clear (RFC 3207 section 4).
+
+    Neither ever takes them for anything. DISCARD drops those that have come when the reply is made or read, and goes on
+    to the handshake, as Postfix does. What comes between that and the handshake nobody can tell from TLS: it is handed
+    to TLS, and the handshake fails.
+    """
+
+    CLOSE = "EARLY_PLAINTEXT: the session ends"
+    DISCARD = "they are dropped, and the handshake begins"

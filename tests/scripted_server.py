@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, final
 from smtpstate._client import ClientConnection
 from smtpstate._commands import Command, Ehlo, EndOfMessage, Lhlo
 from smtpstate._delivery import Procedure, Wants
-from smtpstate._events import Body, ClientEvent, ConnectionClosed, Flow, Leftover, ReplyReceived, TlsInfo
-from smtpstate._policy import MX
+from smtpstate._events import Body, ClientEvent, ConnectionClosed, Flow, ReplyReceived, TlsInfo
+from smtpstate._policy import MX, Leftover
 
 if TYPE_CHECKING:
     from smtpstate._budget import Limits

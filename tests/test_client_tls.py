@@ -12,10 +12,10 @@ from smtpstate._events import (
     Connected,
     ConnectionClosed,
     Flow,
-    Leftover,
     ReplyReceived,
     Violation,
 )
+from smtpstate._policy import Leftover
 from smtpstate._replies import Reply
 from smtpstate._state import Phase
 from tests.scripted_server import CUTS, HELLO, TLS, ManualClock, Wire, codes

@@ -9,7 +9,6 @@ from smtpstate import (
     CommandRefused,
     Connected,
     Flow,
-    Leftover,
     Limits,
     Mail,
     Rset,
@@ -21,7 +20,7 @@ from smtpstate import (
     Violation,
 )
 from smtpstate._xclient import XClient
-from smtpstate.policy import MX, STRICT, Deviation, Policy
+from smtpstate.policy import MX, STRICT, Deviation, Leftover, Policy
 from tests.helpers import Seat, codes, in_transaction, ready
 
 

@@ -14,7 +14,6 @@ from smtpstate import (
     ConnectionClosed,
     Ehlo,
     Flow,
-    Leftover,
     Limits,
     LocalProtocolError,
     Mail,
@@ -35,6 +34,7 @@ from smtpstate import (
 )
 from smtpstate._capabilities import NO_CAPABILITIES
 from smtpstate.extensions import XClient, XForward
+from smtpstate.policy import Leftover
 from smtpstate_testing import accept_everything
 from tests.helpers import Seat, codes
 from tests.property.snapshots import names, snapshot

@@ -19,8 +19,8 @@ from smtpstate._events import (
     Body,
     ConnectionClosed,
     Flow,
-    Leftover,
 )
+from smtpstate._policy import Leftover
 from smtpstate._server import ServerConnection
 
 if TYPE_CHECKING:

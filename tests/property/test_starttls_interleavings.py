@@ -19,13 +19,13 @@ from smtpstate import (
     CloseReason,
     ConnectionClosed,
     EndOfMessage,
-    Leftover,
     ReplyReceived,
     ResetCause,
     StartTls,
     TransactionReset,
     Violation,
 )
+from smtpstate.policy import Leftover
 from tests import tls_peers
 from tests.property.wire import cuts
 from tests.tls_peers import TEXT, VERSIONS, Clock, Side, client_side, server_side
