@@ -41,7 +41,7 @@ MAY = {
 # A module imports from those on its left, and from none beside it.
 LAYERS = (
     {"_errors", "_abnf", "_verbs", "_lines", "_dot", "_output", "_clienthello"},
-    {"_address", "_params", "_chunk", "_keys", "_policy"},
+    {"_tlspolicy", "_address", "_params", "_chunk", "_keys", "_policy"},
     {"_carried", "_replies", "_capabilities", "_xclient", "policy"},
     {"_commands", "_sasl"},
     {"_syntax", "extensions", "_scram", "_mechanisms", "_international", "_quota"},
