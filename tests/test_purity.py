@@ -42,9 +42,9 @@ MAY = {
 LAYERS = (
     {"_errors", "_abnf", "_verbs", "_lines", "_dot", "_output", "_clienthello"},
     {"_tlspolicy", "_address", "_params", "_chunk", "_keys", "_policy"},
-    {"_carried", "_replies", "_capabilities", "_xclient", "policy"},
+    {"_contexts", "_carried", "_replies", "_capabilities", "_xclient", "policy"},
     {"_commands", "_sasl"},
-    {"_syntax", "extensions", "_scram", "_mechanisms", "_international", "_quota"},
+    {"_sslobject", "_syntax", "extensions", "_scram", "_mechanisms", "_international", "_quota"},
     {"_state", "_events", "_choice"},
     {"_budget", "_intake", "_outcomes"},
     {"_config", "_closing", "_conduct", "_proxy", "_questions"},

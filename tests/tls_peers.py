@@ -125,10 +125,11 @@ class Server(Side):
         clock: Clock | None = None,
         mechanisms: tuple[str, ...] = (),
         certificate: bytes | None = None,
+        names: tuple[str, ...] | None = None,
     ) -> None:
         config = ServerConfig(HOST, starttls=not implicit, limits=limits or Limits(), mechanisms=mechanisms)
         self.connection = ServerConnection(config, clock=clock or Clock(), implicit_tls=implicit)
-        super().__init__(tls.secure(self.connection, context or server_side(), certificate=certificate))
+        super().__init__(tls.secure(self.connection, context or server_side(), certificate=certificate, names=names))
 
     def react(self, event: object) -> None:
         if self.connection.owed is not None:
@@ -144,12 +145,13 @@ class Client(Side):
         name: str | None = HOST,
         limits: Limits | None = None,
         clock: Clock | None = None,
+        policy: tls.TlsPolicy | None = None,
     ) -> None:
         self.connection = ClientConnection(
             "c.example.com", clock=clock or Clock(), implicit_tls=implicit, limits=limits or Limits()
         )
         self.script = list(script)
-        super().__init__(tls.secure(self.connection, context or client_side(), server_hostname=name))
+        super().__init__(tls.secure(self.connection, context or client_side(), server_hostname=name, policy=policy))
 
     def prompt(self, flow: Flow) -> bool:
         if not self.script or not (flow is Flow.NEED_COMMAND or self.connection.can_send_body):
