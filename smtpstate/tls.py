@@ -11,7 +11,8 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, final, overload
 
-from smtpstate._clienthello import ClientHello, HelloFault, HelloReader
+from smtpstate._clienthello import ClientHello, HelloReader
+from smtpstate._clienthello import HelloFault as HelloFault
 from smtpstate._contexts import client_context as client_context
 from smtpstate._contexts import server_context as server_context
 from smtpstate._events import Flow, TlsInfo
@@ -25,6 +26,7 @@ from smtpstate._tlspolicy import MtaStsMode as MtaStsMode
 from smtpstate._tlspolicy import Shown as Shown
 from smtpstate._tlspolicy import Tlsa as Tlsa
 from smtpstate._tlspolicy import TlsPolicy as TlsPolicy
+from smtpstate._tlspolicy import public_key_of as public_key_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
