@@ -66,8 +66,9 @@ class MtaStsMode(StrEnum):
 class MtaSts:
     """The policy that a domain publishes over HTTPS: these hosts take its mail, and show a certificate that is good.
 
-    `mx` holds host names; "*." stands for one label. In mode "testing" only the host's name is looked at, and nothing
-    is enforced. Raises ValueError for another mode, and for no host where there must be one. RFC 8461 section 3.2.
+    `mx` holds host names, where "*" for a first label is any. In mode "testing" only the host's name is looked at, and
+    nothing is enforced. Raises ValueError for another mode, and for no host where there must be one.
+    RFC 8461 section 3.2.
     """
 
     mx: tuple[str, ...]

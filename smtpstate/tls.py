@@ -449,9 +449,9 @@ def secure(
     `server_hostname` is a client's: the name to ask for and to check. `server_side` is found by the connection's class
     unless it is given. `certificate` is a server's, in DER: what its context shows to every client, which ssl does not
     tell; with it there is a channel binding, tls-server-end-point, under TLS 1.3 as well. Leave it out for a context
-    that has several. `names` is a server's: with it a client has to ask for one of them, of which "*." is any one label
-    (RFC 6066 section 3); without, for any name or none. `policy` is a client's: what the server has to meet, or the
-    handshake fails. Raises ValueError or ssl.SSLError when context, seat and name do not go together, among them a
+    that has several. `names` is a server's: with it a client has to ask for one of them (RFC 6066 section 3), where "*"
+    for a first label is any; without, for any name or none. `policy` is a client's: what the server has to meet, or
+    the handshake fails. Raises ValueError or ssl.SSLError when context, seat and name do not go together, among them a
     context that checks a name, or a policy, and no name.
     """
     if server_side is None:

@@ -69,9 +69,9 @@ async def serve(
 
     `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. Where `tls` makes contexts,
     each listener has its own, and a session can be resumed only where it began. With `server_names` a client has to
-    ask for one of them in its handshake, of which "*." is any one label. With `users`, AUTH is offered inside TLS, and
-    answered for the handler: `Session.identity` is who it was. `policy` says what becomes of command lines that break
-    the grammar. `task_status` gets the addresses once they are bound. To drain is to stop listening, to tell idle
+    ask for one of them in its handshake, where "*" for a first label is any. With `users`, AUTH is offered inside TLS,
+    and answered for the handler: `Session.identity` is who it was. `policy` says what becomes of command lines that
+    break the grammar. `task_status` gets the addresses once they are bound. To drain is to stop listening, to tell idle
     sessions 421, to let the others finish their message for `grace` seconds, and to tell the rest 421. `offers` are
     EHLO keywords beside the usual ones, as "SMTPUTF8", and `extensions` those of your own: what they promise is for the
     handler to keep. `gate` says how many may come in at once, and tells how many there are; a `Gate` serves one server
