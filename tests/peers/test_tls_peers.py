@@ -152,6 +152,26 @@ def test_who_offers_other_protocols_and_not_smtp_gets_the_alert(
     assert (b"ALPN protocol: smtp" in said) is (welcome and offer != ())
 
 
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_a_session_is_resumed_at_the_listener_where_it_began_and_nowhere_else(
+    serving: Serving, version: str, tmp_path: Path
+) -> None:
+    ticket = str(tmp_path / "ticket")
+
+    def meet(port: int, *options: str) -> str:
+        """Whether s_client says New or Reused."""
+        how = ("-starttls", "smtp") if port == serving.port else ()
+        with typing(s_client(port, version, "-CAfile", str(serving.certificates.ca), *how, *options)) as client:
+            client.until(b"250 " if how else b"220 ")  # under TLS 1.3 the ticket has come by then
+            client.type(b"Q\n")
+            [word] = set(re.findall(rb"^(New|Reused), ", client.rest(), re.MULTILINE))
+        return str(word, "ascii")
+
+    assert meet(serving.tls_port, "-sess_out", ticket) == "New"
+    assert meet(serving.tls_port, "-sess_in", ticket) == "Reused"
+    assert meet(serving.port, "-sess_in", ticket) == "New"
+
+
 SECRET = "a1b2c3d4e5f6"
 METHODS = [
     pytest.param((), id="GET"),
