@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
+from smtpstate._address import domain_key
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -88,12 +90,13 @@ Verdict: TypeAlias = ClientHello | HelloFault
 def is_named(name: str, patterns: Collection[str]) -> bool:
     """Whether one of `patterns` is `name`, or has "*" for its first label and the rest of `name` after that.
 
-    Case does not matter, and neither does a dot at the end. RFC 6125 section 6.4.3, RFC 8461 section 4.1.
+    Case does not matter, nor how a label that is not ASCII is spelled, nor a dot at the end. RFC 6125 section 6.4.3,
+    RFC 8461 section 4.1.
     """
-    wanted = name.lower().removesuffix(".")
+    wanted = domain_key(name).removesuffix(".")
     _, dot, parent = wanted.partition(".")
     wildcard = f"*.{parent}" if dot else wanted
-    return any(pattern.lower().removesuffix(".") in (wanted, wildcard) for pattern in patterns)
+    return any(domain_key(pattern).removesuffix(".") in (wanted, wildcard) for pattern in patterns)
 
 
 @final

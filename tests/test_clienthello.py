@@ -168,6 +168,8 @@ MATCHES = [
     ("MX.Example.org", "mx.eXample.ORG.", True, "case and a last dot are nothing"),
     ("mx.example.org.", "mx.example.org", True, "there neither"),
     ("other.example.org", "mx.example.org", False, "another"),
+    ("mx.xn--bcher-kva.example", "mx.B\u00fccher.example", True, "U-labels are what A-labels spell"),
+    ("xn--bcher-kva.b\u00fccher.example", "*.xn--bcher-kva.example", True, "under a star, too"),
     ("mx.example.org", "*.example.org", True, "any one label"),
     ("a.mx.example.org", "*.example.org", False, "two labels"),
     ("example.org", "*.example.org", False, "no label"),
