@@ -34,9 +34,9 @@ FORBIDDEN = {
 }
 MAY = {
     "tls": {"ssl", "contextlib"},
-    "_contexts": {"ssl", "contextlib", "pathlib"},
+    "_contexts": {"ssl", "contextlib", "pathlib"},  # pathlib for a type
     "_sslobject": {"ssl"},
-}  # pathlib for a type
+}
 
 # A module imports from those on its left, and from none beside it.
 LAYERS = (
