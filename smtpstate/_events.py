@@ -159,7 +159,9 @@ class TlsInfo:
     """What the handshake agreed on. `peer_certificate` is DER; `verified` says that its chain and name were checked.
 
     `bindings` can tie AUTH to this session, the best first (RFC 5056). `identities` is for a server: the names in the
-    client's certificate, if that was verified; EXTERNAL goes by them (RFC 4422 appendix A).
+    client's certificate, if that was verified; EXTERNAL goes by them (RFC 4422 appendix A). `sni` is the name that the
+    client asked for, `alpn` the protocol that both named, and `offered_alpn` all that the client did (RFC 7301), with
+    what is not printable escaped; a server knows that of any client, a client of itself only what was agreed.
     """
 
     version: str
@@ -170,6 +172,7 @@ class TlsInfo:
     verified: bool = False
     bindings: tuple[ChannelBinding, ...] = field(default=(), repr=False)
     identities: tuple[str, ...] = ()
+    offered_alpn: tuple[str, ...] = ()
 
 
 @final

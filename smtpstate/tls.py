@@ -6,30 +6,37 @@ moves octets and knows nothing of either.
 
 from __future__ import annotations
 
-import re
 import ssl
 from contextlib import suppress
 from enum import IntEnum
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, final, overload
 
+from smtpstate._clienthello import ClientHello, HelloReader
+from smtpstate._clienthello import HelloFault as HelloFault
+from smtpstate._contexts import client_context as client_context
+from smtpstate._contexts import server_context as server_context
 from smtpstate._events import Flow, TlsInfo
 from smtpstate._keys import channel_bindings
-from smtpstate._sasl import certificate_names
 from smtpstate._server import ServerConnection
+from smtpstate._sslobject import identities, sent_name, verified_chain
 from smtpstate._state import Phase
+from smtpstate._tlspolicy import Dane as Dane
+from smtpstate._tlspolicy import MtaSts as MtaSts
+from smtpstate._tlspolicy import MtaStsMode as MtaStsMode
+from smtpstate._tlspolicy import Shown as Shown
+from smtpstate._tlspolicy import Tlsa as Tlsa
+from smtpstate._tlspolicy import TlsPolicy as TlsPolicy
+from smtpstate._tlspolicy import public_key_of as public_key_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Collection
 
     from smtpstate._client import ClientConnection
     from smtpstate._events import ClientEvent, ConnectionClosed, ServerEvent
     from smtpstate._keys import ChannelBinding
 
 _RECORD: Final = 16_384  # octets of plaintext in a record at most; RFC 8446 section 5.1
-_HELLO: Final = 16_384  # octets kept of what a client opens with, to find the name it asks for
 _BARREN: Final = 65_536  # octets of records in a row that bring no plaintext: key updates, tickets, empty records
-_HOST: Final = re.compile(rb"[0-9A-Za-z._-]{1,255}")  # OpenSSL takes any octets but NUL for a server name
 
 _Event_co = TypeVar("_Event_co", covariant=True)
 
@@ -55,6 +62,17 @@ class TlsCapable(Protocol[_Event_co]):
     def data_to_send(self) -> bytes: ...
 
 
+@final
+class HandshakeRefused(ssl.SSLError):
+    """We ended a handshake that ssl would have gone on with. `fault` is what was wrong with how a client opened it;
+    None where a server did not meet the policy. `reason` says it in words of ours."""
+
+    def __init__(self, why: str, fault: HelloFault | None = None) -> None:
+        super().__init__(ssl.SSLErrorNumber.SSL_ERROR_SSL, why)
+        self.reason = why
+        self.fault: Final = fault
+
+
 class _Stage(IntEnum):
     """What the octets on the wire are."""
 
@@ -70,7 +88,8 @@ class SecureConnection(Generic[_Event_co]):
     """A connection inside TLS, made by `secure()`; drive it instead of the connection.
 
     Verdicts and commands still go to `connection`. `failure` is the error that ended the handshake, or the session
-    after it, for a log: it may quote the peer's certificate, so it has no place in a reply.
+    after it, for a log: it may quote the peer's certificate, so it has no place in a reply. `unmet` says what is wrong
+    with a server, by a policy that is not enforced.
     """
 
     __slots__ = (
@@ -83,13 +102,17 @@ class SecureConnection(Generic[_Event_co]):
         "_held",
         "_hello",
         "_incoming",
+        "_names",
+        "_opening",
         "_outgoing",
         "_peer_done",
+        "_policy",
         "_stage",
         "_tls",
         "_verifies",
         "connection",
         "failure",
+        "unmet",
     )
 
     def __init__(
@@ -100,20 +123,26 @@ class SecureConnection(Generic[_Event_co]):
         server_side: bool,
         server_hostname: str | None,
         certificate: bytes | None = None,
+        names: Collection[str] | None = None,
+        policy: TlsPolicy | None = None,
     ) -> None:
         self.connection: Final = connection
         self.failure: ssl.SSLError | None = None
+        self.unmet: str | None = None
         self._incoming: Final = ssl.MemoryBIO()
         self._outgoing: Final = ssl.MemoryBIO()
         self._tls: Final = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
         self._certificate: Final = certificate  # the server's, if that is us
+        self._names: Final = names  # those that a client may ask for
+        self._policy: Final = policy  # what the server has to meet
         # A client's certificate carries no name that we could check.
         self._verifies: Final = context.verify_mode is not ssl.CERT_NONE and (server_side or context.check_hostname)
         self._stage: _Stage = _Stage.NEW
         self._held: Final[list[bytes]] = []  # read before the first event was asked for
-        self._hello: Final = bytearray()  # the server's: how the client opened
+        self._opening: HelloReader | None = HelloReader() if server_side else None  # until the client has opened
+        self._hello = ClientHello()
         self._barren: int = 0
         self._goodbye: bool = False  # our close_notify is written
         self._peer_done: bool = False  # the peer's close_notify was read
@@ -230,28 +259,69 @@ class SecureConnection(Generic[_Event_co]):
                 self._incoming.write(data)
                 self._decrypt()
         elif stage is _Stage.HANDSHAKE:
-            self._hello.extend(data[: _HELLO - len(self._hello)])
-            self._incoming.write(data)
-            if self._shake_hands() and self._stage is _Stage.OPEN:
+            if self._open(data) and self._shake_hands() and self._stage is _Stage.OPEN:
                 self._decrypt()
         else:
             self.connection.receive_data(data)
 
+    def _open(self, data: bytes) -> bool:
+        """Octets for the handshake; whether ssl may go on with it.
+
+        Of a client it sees none before the hello is there, and nothing is against it.
+        """
+        opening = self._opening
+        if opening is None:
+            self._incoming.write(data)
+            return True
+        opening.receive_data(data)
+        verdict = opening.verdict
+        if isinstance(verdict, ClientHello):
+            fault = verdict.fault(self._names)
+            if fault is None:
+                self._hello, self._opening = verdict, None
+                self._incoming.write(opening.wire)
+                return True
+            verdict = fault
+        if verdict is not None:
+            self._outgoing.write(verdict.record)
+            self._fail(HandshakeRefused(verdict.text, verdict))
+        return False
+
     def _shake_hands(self) -> bool:
         """Goes on with the handshake; whether it has come to an end."""
+        if self._opening is not None:
+            return False
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             return False
         except ssl.SSLError as error:
-            self.failure = error.with_traceback(None)
-            self._stage = _Stage.OVER
-            self.connection.tls_failed()
+            self._fail(error.with_traceback(None))
+            return True
+        self.unmet = self._policy_unmet()
+        if self.unmet is not None and self._policy is not None and self._policy.enforced:
+            with suppress(ssl.SSLError):  # as in _encrypt
+                self._tls.unwrap()
+            self._fail(HandshakeRefused(self.unmet))
         else:
             self._stage = _Stage.OPEN
             self.connection.tls_established(self._info())
-        self._hello.clear()
         return True
+
+    def _fail(self, error: ssl.SSLError) -> None:
+        """The handshake has failed; an alert that waits still goes out."""
+        self.failure = error
+        self._stage = _Stage.OVER
+        self.connection.tls_failed()
+
+    def _policy_unmet(self) -> str | None:
+        """What is wrong with the server, if anybody asks."""
+        tls = self._tls
+        if self._policy is None:
+            return None
+        certificate = tls.getpeercert(binary_form=True) or b""
+        chain = verified_chain(tls) if self._verifies else ()
+        return self._policy.unmet_by(Shown(tls.server_hostname or "", certificate, chain, verified=self._verifies))
 
     def _info(self) -> TlsInfo:
         tls = self._tls
@@ -260,12 +330,13 @@ class SecureConnection(Generic[_Event_co]):
         return TlsInfo(
             version=tls.version() or "",
             cipher=cipher[0] if cipher else "",
-            sni=_server_name(self._hello) if tls.server_side else _sent_name(tls.server_hostname),
+            sni=self._hello.name if tls.server_side else sent_name(tls.server_hostname),
             alpn=tls.selected_alpn_protocol(),
             peer_certificate=certificate,
             verified=certificate is not None and self._verifies,
             bindings=self._bindings(certificate),
-            identities=_identities(tls) if tls.server_side and self._verifies else (),
+            identities=identities(tls) if tls.server_side and self._verifies else (),
+            offered_alpn=self._hello.offered,
         )
 
     def _bindings(self, peer_certificate: bytes | None) -> tuple[ChannelBinding, ...]:
@@ -337,6 +408,8 @@ def secure(
     server_hostname: str | None = None,
     server_side: bool | None = None,
     certificate: bytes | None = None,
+    names: Collection[str] | None = None,
+    policy: TlsPolicy | None = None,
 ) -> SecureConnection[ServerEvent]: ...
 @overload
 def secure(
@@ -346,6 +419,8 @@ def secure(
     server_hostname: str | None = None,
     server_side: bool | None = None,
     certificate: bytes | None = None,
+    names: Collection[str] | None = None,
+    policy: TlsPolicy | None = None,
 ) -> SecureConnection[ClientEvent]: ...
 @overload
 def secure(
@@ -355,6 +430,8 @@ def secure(
     server_hostname: str | None = None,
     server_side: bool | None = None,
     certificate: bytes | None = None,
+    names: Collection[str] | None = None,
+    policy: TlsPolicy | None = None,
 ) -> SecureConnection[_Event_co]: ...
 def secure(
     connection: TlsCapable[_Event_co],
@@ -363,6 +440,8 @@ def secure(
     server_hostname: str | None = None,
     server_side: bool | None = None,
     certificate: bytes | None = None,
+    names: Collection[str] | None = None,
+    policy: TlsPolicy | None = None,
 ) -> SecureConnection[_Event_co]:
     """Wraps `connection` so that its TLS is taken care of: STARTTLS when it is agreed, or from the first octet when
     the connection was made with `implicit_tls`.
@@ -370,8 +449,10 @@ def secure(
     `server_hostname` is a client's: the name to ask for and to check. `server_side` is found by the connection's class
     unless it is given. `certificate` is a server's, in DER: what its context shows to every client, which ssl does not
     tell; with it there is a channel binding, tls-server-end-point, under TLS 1.3 as well. Leave it out for a context
-    that has several. Raises ValueError or ssl.SSLError when context, seat and name do not go together, among
-    them a context that checks a name, and no name.
+    that has several. `names` is a server's: with it a client has to ask for one of them (RFC 6066 section 3), where "*"
+    for a first label is any; without, for any name or none. `policy` is a client's: what the server has to meet, or
+    the handshake fails. Raises ValueError or ssl.SSLError when context, seat and name do not go together, among them a
+    context that checks a name, or a policy, and no name.
     """
     if server_side is None:
         server_side = isinstance(connection, ServerConnection)
@@ -380,102 +461,18 @@ def secure(
         raise ValueError("server_hostname is for the client's side")
     if not server_side and context.check_hostname and not server_hostname:
         raise ValueError("this context checks the server's name, so server_hostname is needed")
-    if not server_side and certificate is not None:
-        raise ValueError("certificate is for the server's side")
+    if not server_side and policy is not None and not server_hostname:
+        raise ValueError("a policy is of a server, so server_hostname is needed")
+    if server_side and policy is not None:
+        raise ValueError("policy is for the client's side")
+    if not server_side and (certificate is not None or names is not None):
+        raise ValueError("certificate and names are for the server's side")
     return SecureConnection(
-        connection, context, server_side=server_side, server_hostname=server_hostname, certificate=certificate
+        connection,
+        context,
+        server_side=server_side,
+        server_hostname=server_hostname,
+        certificate=certificate,
+        names=names,
+        policy=policy,
     )
-
-
-def server_context(
-    certfile: str | Path,
-    keyfile: str | Path,
-    password: str | None = None,
-    *,
-    client_cafile: str | Path | None = None,
-) -> ssl.SSLContext:
-    """A server's context: TLS 1.2 and up (RFC 8996), no renegotiation, no compression (RFC 9325 section 3).
-
-    All files are PEM; `certfile` holds the chain, our own certificate first. With `client_cafile` a client may show a
-    certificate that one of these authorities has made, for EXTERNAL; a bad one fails the handshake. Raises OSError for
-    a file that cannot be read, and ssl.SSLError, one of its kind, for what is no certificate or key, a key that belongs
-    to another certificate, and an encrypted key without its `password`. Never asks for it on a terminal.
-    """
-    context = _hardened(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-    context.load_cert_chain(certfile, keyfile, password if password is not None else "")
-    if client_cafile is not None:
-        context.verify_mode = ssl.CERT_OPTIONAL
-        context.load_verify_locations(client_cafile)
-    return context
-
-
-def client_context(*, cafile: str | Path | None = None, verify: bool = True) -> ssl.SSLContext:
-    """A client's context: TLS 1.2 and up, no renegotiation, no compression, the server's chain and name checked.
-
-    `cafile` is PEM, and adds to the authorities that the system trusts. Without `verify` anybody may be the server,
-    and only passive listeners are kept out. Raises OSError for a file that cannot be read, and ssl.SSLError, one of its
-    kind, for what is no certificate.
-    """
-    context = _hardened(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-    if verify:
-        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    else:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if cafile is not None:
-        context.load_verify_locations(cafile)
-    return context
-
-
-def _hardened(context: ssl.SSLContext) -> ssl.SSLContext:
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    return context
-
-
-def _identities(tls: ssl.SSLObject) -> tuple[str, ...]:
-    """The names in a client's verified certificate."""
-    try:
-        return certificate_names(tls.getpeercert() or {})
-    except ValueError:  # a name that is not UTF-8
-        return ()
-
-
-def _sent_name(server_hostname: str | None) -> str | None:
-    """The name that a client asks for: none where it only has an address (RFC 6066 section 3)."""
-    if server_hostname is None:
-        return None
-    try:
-        ip_address(server_hostname)
-    except ValueError:
-        return server_hostname
-    return None
-
-
-def _server_name(wire: bytes | bytearray) -> str | None:
-    """The name that a client asks for in its ClientHello, with which `wire` begins (RFC 8446 section 4.1.2).
-
-    Only for octets that OpenSSL made a handshake of, so their structure is sound. None when no name is there, when it
-    is not made of letters, digits and the like, and when the ClientHello is longer than `wire`.
-    """
-    hello = bytearray()
-    at = 0
-    while at < len(wire):  # a record: one octet of type, two of version, two of length
-        size = int.from_bytes(wire[at + 3 : at + 5])
-        hello += wire[at + 5 : at + 5 + size]
-        at += 5 + size
-    end = 4 + int.from_bytes(hello[1:4])
-    if len(hello) < end:
-        return None
-    at = 4 + 2 + 32  # past the type and length, the version and the random
-    for width in (1, 2, 1):  # session id, cipher suites, compression methods
-        at += width + int.from_bytes(hello[at : at + width])
-    at += 2  # the length of all extensions
-    while at < end:
-        kind = int.from_bytes(hello[at : at + 2])
-        if kind == 0:  # server_name, RFC 6066 section 3: lengths of extension and list, host_name(0), its own length
-            size = int.from_bytes(hello[at + 7 : at + 9])
-            name = bytes(hello[at + 9 : at + 9 + size])
-            return name.decode("ascii") if _HOST.fullmatch(name) else None
-        at += 4 + int.from_bytes(hello[at + 2 : at + 4])
-    return None

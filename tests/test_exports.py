@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 import smtpstate
-from smtpstate import delivery, policy, proxy, sasl
+from smtpstate import delivery, policy, proxy, sasl, tls
 
 NAMES: list[str] = [
     "Anomaly",
@@ -164,6 +164,38 @@ SASL: list[str] = [
     "server_mechanism",
     "unknown_keys",
 ]
+
+
+TLS: list[str] = [
+    "Dane",
+    "HandshakeRefused",
+    "HelloFault",
+    "MtaSts",
+    "MtaStsMode",
+    "SecureConnection",
+    "Shown",
+    "TlsCapable",
+    "TlsPolicy",
+    "Tlsa",
+    "client_context",
+    "public_key_of",
+    "secure",
+    "server_context",
+]
+
+
+def test_the_names_of_the_tls_layer_are_these() -> None:
+    assert sorted(TLS) == TLS
+    tree = ast.parse(Path(tls.__file__).read_text())
+    made = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef) if node.name[0] != "_"}
+    given = {
+        alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+    assert made | given == set(TLS)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_both_sides_tell_what_was_agreed(implicit: bool) -> None:
     run(server, client, 99)
     leaf = ssl.PEM_cert_to_DER_cert(CERTIFICATE.cert_chain_pems[0].bytes().decode())
     cipher = "TLS_AES_256_GCM_SHA384"
-    assert server.connection.tls == TlsInfo("TLSv1.3", cipher, sni=HOST, alpn="smtp")
+    assert server.connection.tls == TlsInfo("TLSv1.3", cipher, sni=HOST, alpn="smtp", offered_alpn=("smtp",))
     assert client.connection.tls == TlsInfo(
         "TLSv1.3", cipher, HOST, "smtp", leaf, verified=True, bindings=channel_bindings("TLSv1.3", certificate=leaf)
     )
@@ -407,40 +407,3 @@ def test_a_callback_of_the_caller_is_still_called() -> None:
     assert names == [HOST]
     assert server.connection.tls is not None
     assert server.connection.tls.sni == HOST
-
-
-# The name that a client asks for.
-
-
-def client_hello(name: bytes, *, fragment: int = 16_384) -> bytes:
-    """A ClientHello with one extension before server_name, in records of `fragment` octets."""
-    host_name = b"\0" + len(name).to_bytes(2) + name
-    server_name = (len(host_name) + 2).to_bytes(2) + len(host_name).to_bytes(2) + host_name
-    extensions = b"\0\x17\0\0" + b"\0\0" + server_name
-    body = b"\3\3" + bytes(32) + b"\x20" + bytes(32) + b"\0\2\x13\1" + b"\1\0"
-    body += len(extensions).to_bytes(2) + extensions
-    hello = b"\1" + len(body).to_bytes(3) + body
-    pieces = [hello[at : at + fragment] for at in range(0, len(hello), fragment)]
-    return b"".join(b"\x16\3\1" + len(piece).to_bytes(2) + piece for piece in pieces)
-
-
-NAMES = [
-    pytest.param(b"mx.example.org", "mx.example.org", id="a plain name"),
-    pytest.param(b"xn--bcher-kva.example", "xn--bcher-kva.example", id="an A-label"),
-    pytest.param(b"a_b.example", "a_b.example", id="an underscore, as real clients send"),
-    pytest.param(b"mx.example\r\nX-Spam: no", None, id="a line break, which has no place in a log or a header"),
-    pytest.param(b"mx example", None, id="a space"),
-    pytest.param("b\u00fccher.example".encode(), None, id="octets above 127"),
-    pytest.param(b"a" * 256, None, id="longer than a domain can be"),
-]
-
-
-@pytest.mark.parametrize("fragment", [1, 7, 16_384])
-@pytest.mark.parametrize(("name", "expected"), NAMES)
-def test_only_a_decent_name_is_reported(name: bytes, expected: str | None, fragment: int) -> None:
-    assert tls._server_name(client_hello(name, fragment=fragment) + b"\x14\3\3\0\1\1") == expected
-
-
-def test_of_a_client_hello_that_is_not_whole_no_name_is_reported() -> None:
-    hello = client_hello(b"mx.example.org")
-    assert {tls._server_name(hello[:size]) for size in range(len(hello))} == {None}

@@ -127,12 +127,13 @@ class Server(Side):
         mechanisms: tuple[str, ...] = (),
         certificate: bytes | None = None,
         leftover: Leftover = Leftover.CLOSE,
+        names: tuple[str, ...] | None = None,
     ) -> None:
         config = ServerConfig(
             HOST, starttls=not implicit, limits=limits or Limits(), mechanisms=mechanisms, leftover=leftover
         )
         self.connection = ServerConnection(config, clock=clock or Clock(), implicit_tls=implicit)
-        super().__init__(tls.secure(self.connection, context or server_side(), certificate=certificate))
+        super().__init__(tls.secure(self.connection, context or server_side(), certificate=certificate, names=names))
 
     def react(self, event: object) -> None:
         if self.connection.owed is not None:
@@ -149,6 +150,7 @@ class Client(Side):
         limits: Limits | None = None,
         clock: Clock | None = None,
         leftover: Leftover = Leftover.CLOSE,
+        policy: tls.TlsPolicy | None = None,
     ) -> None:
         self.connection = ClientConnection(
             "c.example.com",
@@ -158,7 +160,7 @@ class Client(Side):
             leftover=leftover,
         )
         self.script = list(script)
-        super().__init__(tls.secure(self.connection, context or client_side(), server_hostname=name))
+        super().__init__(tls.secure(self.connection, context or client_side(), server_hostname=name, policy=policy))
 
     def prompt(self, flow: Flow) -> bool:
         if not self.script or not (flow is Flow.NEED_COMMAND or self.connection.can_send_body):

@@ -52,7 +52,8 @@ async def serve(
     handler: Callable[[Session], Awaitable[None]],
     *listen: str | Listener,
     hostname: str,
-    tls: SSLContext | None = None,
+    tls: SSLContext | Callable[[], SSLContext] | None = None,
+    server_names: Iterable[str] | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
@@ -66,20 +67,23 @@ async def serve(
 ) -> None:
     """Runs `handler` for every connection until it is cancelled or `stop` is set; then drains.
 
-    `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. With `users`, AUTH is
-    offered inside TLS, and answered for the handler: `Session.identity` is who it was. `policy` says what becomes of
-    command lines that break the grammar. `task_status` gets the addresses once they are bound. To drain is to stop
-    listening, to tell idle sessions 421, to let the others finish their message for `grace` seconds, and to tell the
-    rest 421. `offers` are EHLO keywords beside the usual ones, as "SMTPUTF8", and `extensions` those of your own: what
-    they promise is for the handler to keep. `gate` says how many may come in at once, and tells how many there are; a
-    `Gate` serves one server at a time. Raises OSError when an address cannot be bound, ValueError when one makes no
-    sense, LocalProtocolError for an offer that cannot be made.
+    `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. Where `tls` makes contexts,
+    each listener has its own, and a session can be resumed only where it began. With `server_names` a client has to
+    ask for one of them in its handshake, where "*" for a first label is any. With `users`, AUTH is offered inside TLS,
+    and answered for the handler: `Session.identity` is who it was. `policy` says what becomes of command lines that
+    break the grammar. `task_status` gets the addresses once they are bound. To drain is to stop listening, to tell idle
+    sessions 421, to let the others finish their message for `grace` seconds, and to tell the rest 421. `offers` are
+    EHLO keywords beside the usual ones, as "SMTPUTF8", and `extensions` those of your own: what they promise is for the
+    handler to keep. `gate` says how many may come in at once, and tells how many there are; a `Gate` serves one server
+    at a time. Raises OSError when an address cannot be bound, ValueError when one makes no sense, LocalProtocolError
+    for an offer that cannot be made, and what `tls` raises.
     """
     authenticator = users if isinstance(users, Authenticator) or users is None else Authenticator(users)
     setup = Setup(
         hostname,
         clock=current_time,
         tls=tls,
+        server_names=server_names,
         authenticator=authenticator,
         limits=limits,
         policy=policy,
@@ -117,6 +121,7 @@ class _Server:
     ) -> None:
         has_tls = self.setup.tls is not None
         asked = asked_listeners(listen, has_tls=has_tls, has_users=self.authenticator is not None)
+        self.setup.prepare(asked)
         opened = await open_listeners(asked, has_tls=has_tls)
         self.gate.watch(self._heed)
         try:

@@ -11,10 +11,12 @@ from anyio import CancelScope, current_time
 from smtpstate import Auth, AuthCancel, AuthResponse, ConnectionClosed, Flow
 from smtpstate_anyio._driver import deadline_of
 from smtpstate_parts.auth import Exchange
+from smtpstate_parts.machine import tls_failure
 from smtpstate_parts.seat import Seat
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
+    from ssl import SSLError
 
     from smtpstate import ServerConnection, ServerEvent
     from smtpstate_anyio._auth import Authenticator
@@ -46,6 +48,14 @@ class Session(Seat):
         self._scope: CancelScope = CancelScope()  # the handler's; its deadline moves with every event
         self._over: bool = False
         self._draining: bool = False
+
+    @property
+    def tls_failure(self) -> SSLError | None:
+        """What ended the handshake, or the session after it, as far as that was TLS. For a log: it may quote the peer.
+
+        A `smtpstate.tls.HandshakeRefused` is ours: the client did not want SMTP, or not this server.
+        """
+        return tls_failure(self._driver.machine)
 
     # Events.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from smtpstate import ClientEvent, Clock, Limits
     from smtpstate.extensions import Extension
     from smtpstate.policy import Policy
+    from smtpstate.tls import TlsPolicy
     from smtpstate_parts.machine import Machine
 
 QUIT_SECONDS: Final = 2.0  # a farewell is worth no more
@@ -54,12 +55,24 @@ class Destination:
     mode: TlsMode
     host: str
     port: int
+    tls_policy: TlsPolicy | None = None
 
     @staticmethod
-    def parse(address: str, tls: TlsMode | str) -> Destination:
-        """HOST:PORT; the port is 25 by default, 465 with implicit TLS."""
+    def parse(address: str, tls: TlsMode | str, tls_policy: TlsPolicy | None = None) -> Destination:
+        """HOST:PORT; the port is 25 by default, 465 with implicit TLS.
+
+        A policy that is enforced needs TLS. Raises ValueError where that may be missing, and TlsUnavailable for a host
+        that is none of the policy's.
+        """
         mode = TlsMode(tls)
-        return Destination(address, mode, *split_address(address, _PORTS.get(mode, 25)))
+        to = Destination(address, mode, *split_address(address, _PORTS.get(mode, 25)), tls_policy)
+        if tls_policy is not None and tls_policy.enforced:
+            if mode not in (TlsMode.REQUIRED, TlsMode.IMPLICIT):
+                raise ValueError(f"this TLS policy is enforced, and with tls={mode.value!r} there may be no TLS")
+            unmet = tls_policy.unmet_by_host(to.name)
+            if unmet is not None:
+                raise TlsUnavailable(unmet)
+        return to
 
     @property
     def name(self) -> str:
@@ -94,8 +107,9 @@ class Destination:
         """What a driver moves octets for: `connection`, with TLS around it unless that is off."""
         if self.mode is TlsMode.OFF:
             return connection
-        context = context or tls_layer.client_context(verify=self.mode is not TlsMode.OPPORTUNISTIC)
-        return tls_layer.secure(connection, context, server_hostname=self.name)
+        verify = self.mode is not TlsMode.OPPORTUNISTIC
+        context = context or tls_layer.client_context(verify=verify, policy=self.tls_policy)
+        return tls_layer.secure(connection, context, server_hostname=self.name, policy=self.tls_policy)
 
 
 def failure(machine: Machine[ClientEvent], error: ConnectionBroken) -> DeliveryError:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from smtpstate.tls import SecureConnection
+
 if TYPE_CHECKING:
+    from ssl import SSLError
+
     from smtpstate import ConnectionClosed, Flow
 
 _Event_co = TypeVar("_Event_co", covariant=True)
@@ -25,3 +29,8 @@ class Machine(Protocol[_Event_co]):
     def handle_timeout(self) -> None: ...
     def next_event(self) -> _Event_co | Flow: ...
     def data_to_send(self) -> bytes: ...
+
+
+def tls_failure(machine: Machine[object]) -> SSLError | None:
+    """What ended the handshake, or the session after it, as far as that was TLS."""
+    return machine.failure if isinstance(machine, SecureConnection) else None

@@ -15,7 +15,7 @@ from smtpstate_parts.gate import Gate, StressChanged
 from smtpstate_parts.seat import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from ssl import SSLContext
 
     from smtpstate import Clock, Peer, ServerEvent, Trace
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from smtpstate.proxy import ProxyEvent
     from smtpstate_parts.auth import Credentialed
     from smtpstate_parts.gate import Admission, Limit, Notice, Ticket
-    from smtpstate_parts.listen import BoundListener, ListenerProxy
+    from smtpstate_parts.listen import BoundListener, Listener, ListenerProxy
     from smtpstate_parts.machine import Machine
 
 
@@ -37,7 +37,8 @@ class Setup:
         hostname: str,
         *,
         clock: Clock,
-        tls: SSLContext | None = None,
+        tls: SSLContext | Callable[[], SSLContext] | None = None,
+        server_names: Iterable[str] | None = None,
         authenticator: Credentialed | None = None,
         limits: Limits | None = None,
         policy: Policy = MX,
@@ -47,6 +48,8 @@ class Setup:
     ) -> None:
         self.clock: Final = clock
         self.tls: Final = tls
+        self._contexts: Final[dict[Listener, SSLContext]] = {}
+        self._names: Final = None if server_names is None else frozenset(server_names)
         self.limits: Final = limits or Limits()
         self.gate: Final = gate if isinstance(gate, Gate) else Gate(gate)
         self._certificate: Final = None if authenticator is None else authenticator.certificate
@@ -59,6 +62,22 @@ class Setup:
             policy=policy,
         )
         self._configs: Final[dict[tuple[BoundListener, frozenset[str]], ServerConfig]] = {}
+
+    def prepare(self, asked: Iterable[Listener]) -> None:
+        """Makes what can fail before anything is bound. Raises what `tls` raises."""
+        for listener in asked:
+            self._context(listener)
+
+    def _context(self, asked: Listener) -> SSLContext | None:
+        """The context there, made once for each: a session ticket is good for the context that gave it."""
+        if asked.tls == "plain":
+            return None
+        if not callable(self.tls):
+            return self.tls
+        context = self._contexts.get(asked)
+        if context is None:
+            context = self._contexts[asked] = self.tls()
+        return context
 
     def config(self, listener: BoundListener, vouched: frozenset[str] = frozenset()) -> ServerConfig:
         """What is said there, to whom may say that much for others; made once for each."""
@@ -92,8 +111,9 @@ class Setup:
     ) -> Machine[ServerEvent]:
         """What a driver moves octets for: `connection`, in TLS where there is any. `early` was read already."""
         machine: Machine[ServerEvent] = connection
-        if self.tls is not None and listener.tls != "plain":
-            machine = tls_layer.secure(connection, self.tls, certificate=self._certificate)
+        context = self._context(listener.asked)
+        if context is not None:
+            machine = tls_layer.secure(connection, context, certificate=self._certificate, names=self._names)
         machine.receive_data(early)
         return machine
 

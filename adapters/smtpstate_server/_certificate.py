@@ -47,7 +47,20 @@ class KeyPair:
     @property
     def shown(self) -> bytes:
         """The certificate itself, without its chain, in DER. Raises Failure."""
-        return x509.load_pem_x509_certificates(_read(self.certificate, "certificate"))[0].public_bytes(Encoding.DER)
+        return self._own.public_bytes(Encoding.DER)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The host names that it is for; "*." may stand for a label. RFC 6125 section 6.4. Raises Failure."""
+        try:
+            alternatives = self._own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (ValueError, x509.ExtensionNotFound):
+            return frozenset()
+        return frozenset(alternatives.get_values_for_type(x509.DNSName))
+
+    @property
+    def _own(self) -> x509.Certificate:
+        return x509.load_pem_x509_certificates(_read(self.certificate, "certificate"))[0]
 
 
 def state_directory() -> Path:

@@ -145,6 +145,9 @@ def _command() -> None:
 )
 @click.option("--tls-cert", type=_FILE, metavar="FILE", help="PEM. [default: a self-signed certificate, which is kept]")
 @click.option("--tls-key", type=_FILE, metavar="FILE", help="PEM, without a passphrase.")
+@click.option(
+    "--strict-sni", is_flag=True, help="Let in only who asks in its handshake for a name that the certificate has."
+)
 @click.option("--no-tls", is_flag=True, help="Do not offer STARTTLS.")
 @click.option(
     "--client-ca",
@@ -221,6 +224,7 @@ def _serve(
     deliver: str,
     tls_cert: Path | None,
     tls_key: Path | None,
+    strict_sni: bool,
     no_tls: bool,
     client_ca: Path | None,
     channel_binding: bool,
@@ -247,6 +251,8 @@ def _serve(
         raise click.UsageError("--tls-cert and --tls-key go together")
     if no_tls and tls_cert is not None:
         raise click.UsageError("--no-tls does not go with --tls-cert")
+    if no_tls and strict_sni:
+        raise click.UsageError("--no-tls does not go with --strict-sni")
     if no_tls and listen_tls:
         raise click.UsageError("--no-tls does not go with --listen-tls")
     if no_tls and users is not None:
@@ -279,6 +285,7 @@ def _serve(
             certificate=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
             client_ca=client_ca,
             channel_binding=channel_binding,
+            strict_sni=strict_sni,
             tls=not no_tls,
             proxy=None if proxy is None else ListenerProxy(1 if proxy == "v1" else 2, proxy_from),
             xclient_from=xclient_from,

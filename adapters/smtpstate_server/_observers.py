@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TextIO, final
 from weakref import WeakKeyDictionary
 
+from smtpstate import CloseReason
 from smtpstate.extensions import XForwardSource
+from smtpstate.tls import HandshakeRefused
 from smtpstate_anyio import Observer
 from smtpstate_server._console import Conversation
 from smtpstate_server._log import logger, printable
 
 if TYPE_CHECKING:
+    from ssl import SSLError
+
     from smtpstate import ConnectionClosed, Reply, TlsInfo, TraceLine
     from smtpstate.extensions import XForward
     from smtpstate.policy import Deviation
@@ -46,6 +50,8 @@ class Loggers(Observer):
             result.append(closed.violation.name)
         if closed.timer is not None:
             result.append(closed.timer.name)
+        if closed.reason is CloseReason.TLS_FAILED:
+            result.append(_why(session.tls_failure))
         logger.info(
             "session id=%s peer=%s%s listener=%s messages=%d tls=%s result=%s",
             session.id,
@@ -88,6 +94,13 @@ def _origin(forwarded: XForward | None) -> str:
     if not known and forwarded.source is XForwardSource.LOCAL:
         known = "LOCAL"
     return f" origin={(known or '?')!a}"  # a name may hold anything, " result=" as well
+
+
+def _why(failure: SSLError | None) -> str:
+    """Ours by its name, OpenSSL's by its own."""
+    if isinstance(failure, HandshakeRefused) and failure.fault is not None:
+        return failure.fault.name
+    return "UNKNOWN" if failure is None else printable(failure.reason or "UNKNOWN")
 
 
 def _tls(tls: TlsInfo | None) -> str:

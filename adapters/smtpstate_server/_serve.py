@@ -23,7 +23,7 @@ from smtpstate_server._observers import Loggers, Showing
 from smtpstate_server._users import PasswdFile, kept_secret, read_users
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
     from ssl import SSLContext
 
@@ -57,6 +57,7 @@ class ServeOptions:
     certificate: tuple[Path, Path] | None
     client_ca: Path | None
     channel_binding: bool
+    strict_sni: bool
     tls: bool
     proxy: ListenerProxy | None
     xclient_from: tuple[Network, ...]
@@ -82,14 +83,19 @@ def serve(options: ServeOptions) -> int:
             _need_loopback(endpoint)
     users = _users(options)
     pair = _key_pair(options)
-    context = None if pair is None else _context(pair, options.client_ca)
+    contexts = None if pair is None else _contexts(pair, options.client_ca)
+    names = None
+    if pair is not None and options.strict_sni:
+        names = pair.names
+        if not names:
+            raise Failure(f"{pair.certificate} is for no host name, so --strict-sni would let nobody in", Exit.CONFIG)
     authenticator = None
     if users is not None:
         shown = pair.shown if pair is not None and options.channel_binding else None
         authenticator = Authenticator(users, secret=users.secret, certificate=shown)
     on_message = delivery(options.deliver, options.hostname)
     make_room(options.settings.admission)
-    failure = anyio.run(_serve, options, pair, context, authenticator, on_message)
+    failure = anyio.run(_serve, options, pair, contexts, names, authenticator, on_message)
     if failure is not None:
         raise failure
     return Exit.OK
@@ -113,16 +119,20 @@ def _key_pair(options: ServeOptions) -> KeyPair | None:
     return checked_pair(*options.certificate)
 
 
-def _context(pair: KeyPair, client_ca: Path | None) -> SSLContext:
+def _contexts(pair: KeyPair, client_ca: Path | None) -> Callable[[], SSLContext]:
+    """What makes a context for each listener, once it is known that the files will do."""
+    files = str(pair.certificate), str(pair.key)
     what = f"{pair.certificate} and {pair.key}"
+    make = partial(tls.server_context, *files)
     try:
-        context = tls.server_context(str(pair.certificate), str(pair.key))
+        make()
         if client_ca is not None:
             what = f"{client_ca} to verify clients"
-            context = tls.server_context(str(pair.certificate), str(pair.key), client_cafile=str(client_ca))
+            make = partial(tls.server_context, *files, client_cafile=str(client_ca))
+            make()
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise Failure(f"cannot use {what}: {error}", Exit.CONFIG) from None
-    return context
+    return make
 
 
 def _users(options: ServeOptions) -> PasswdFile | None:
@@ -158,7 +168,8 @@ def _listeners(options: ServeOptions) -> list[Listener]:
 async def _serve(
     options: ServeOptions,
     pair: KeyPair | None,
-    context: SSLContext | None,
+    contexts: Callable[[], SSLContext] | None,
+    names: frozenset[str] | None,
     authenticator: Authenticator | None,
     on_message: OnMessage,
 ) -> Failure | None:
@@ -170,7 +181,8 @@ async def _serve(
         *_listeners(options),
         hostname=options.hostname,
         domains=options.domains,
-        tls=context,
+        tls=contexts,
+        server_names=names,
         users=authenticator,
         limits=options.settings.limits,
         policy=options.policy,

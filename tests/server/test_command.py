@@ -192,6 +192,7 @@ USAGE = [
     ("serve --tls-key k", "--tls-cert and --tls-key go together"),
     ("serve --no-tls --tls-cert c --tls-key k", "--no-tls does not go with --tls-cert"),
     ("serve --no-tls --listen-tls 127.0.0.1:0", "--no-tls does not go with --listen-tls"),
+    ("serve --no-tls --strict-sni", "--no-tls does not go with --strict-sni"),
     ("serve --no-tls --users u", "--no-tls does not go with --users: AUTH is for TLS"),
     ("serve --submission 127.0.0.1:0", "--submission needs --users"),
     ("serve --submission 587 --users u", "'587' is not HOST:PORT"),
