@@ -36,7 +36,7 @@ MAY = {"tls": {"ssl", "contextlib", "ipaddress", "pathlib"}}  # pathlib for a ty
 
 # A module imports from those on its left, and from none beside it.
 LAYERS = (
-    {"_errors", "_abnf", "_verbs", "_lines", "_dot", "_output"},
+    {"_errors", "_abnf", "_verbs", "_lines", "_networks", "_dot", "_output"},
     {"_address", "_params", "_chunk", "_keys", "_policy"},
     {"_carried", "_replies", "_capabilities", "_xclient", "policy"},
     {"_commands", "_sasl"},
