@@ -19,6 +19,7 @@ from smtpstate._policy import MX, Leftover, Policy
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Session
 from smtpstate._syntax import VERDICTS
+from smtpstate._wire import WireRules
 from smtpstate._xclient import XCLIENT_NAMES, XFORWARD_NAMES
 from smtpstate.extensions import BUILT_IN, Extension, check_offers, own_verbs, tables
 
@@ -75,8 +76,9 @@ class ServerConfig:
     of octets that come with it. With `asks_vrfy` and `asks_expn` the application answers these. `lmtp` makes it LMTP
     (RFC 2033). `mechanisms` are those of AUTH, in upper case; see `mechanisms_in()` for where each is offered.
     `requires_tls` and `requires_auth` are for submission: 530 until it is so (RFC 6409 section 4.3). `policy` says what
-    becomes of lines that break the grammar and are understood (`smtpstate.policy`). Raises LocalProtocolError for a
-    name that cannot be said and an offer that would not be kept.
+    becomes of lines that break the grammar and are understood, and `wire` what becomes of octets that break the rules
+    whatever they say (`smtpstate.policy`). Raises LocalProtocolError for a name that cannot be said and an offer that
+    would not be kept.
     """
 
     hostname: str
@@ -93,6 +95,7 @@ class ServerConfig:
     requires_auth: bool = False
     extensions: tuple[Extension, ...] = ()
     policy: Policy = MX
+    wire: WireRules = field(default_factory=WireRules)
     tables: tuple[ParameterTable, ParameterTable] = field(init=False, repr=False, compare=False)
     verbs: frozenset[str] = field(init=False, repr=False, compare=False)
     _announced: tuple[frozenset[str], frozenset[str]] = field(init=False, repr=False, compare=False)

@@ -36,6 +36,7 @@ from smtpstate._xclient import XClient
 if TYPE_CHECKING:
     from smtpstate._budget import Limits
     from smtpstate._events import TlsInfo
+    from smtpstate._newlines import BareNewline
     from smtpstate._xclient import XForward
 
 
@@ -127,6 +128,11 @@ class Conversation:
         if named.address is not None or connected is None:
             return None
         return connected if named.port is None else Peer(connected.address, port)
+
+    @property
+    def bare_newline(self) -> BareNewline:
+        """What is done about bare newlines of who is there now."""
+        return self.config.wire.newlines_of(self.peer, users_only=self.config.requires_auth)
 
     def speak_for(self, client: XClient) -> None:
         """The peer speaks for `client`, who is greeted next. Its address takes the trust away: what follows is theirs.

@@ -99,6 +99,7 @@ class Violation(Enum):
     SIZE_TOO_LARGE = "RFC 1870 section 6.1"
     MESSAGE_TOO_LARGE = "RFC 1870 section 6.3"
     EARLY_PLAINTEXT = "RFC 3207 section 4, octets between STARTTLS and the handshake"
+    BARE_NEWLINE = "RFC 5321 section 2.3.8, a CR that no LF follows; or an LF without a CR, where that is refused"
     BASE64 = "RFC 4954 section 4"
     UNKNOWN_MECHANISM = "RFC 4954 section 4, a mechanism that was not offered"
     CHUNK_SIZE = "RFC 3030 section 2, a size that leaves the end of the chunk unknown"
@@ -138,6 +139,7 @@ class ResetCause(Enum):
     HELLO = "another EHLO or HELO"
     REFUSED = "we refused the message"
     TOO_LARGE = "the message passed the size limit"
+    BARE_NEWLINE = "the message had a bare CR or LF, and such are refused"
     CLOSED = "the connection ended"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, assert_never, final
 
-from smtpstate._admission import admit, admit_response, announced, masked, refuse_long
+from smtpstate._admission import admit, admit_response, announced, masked, refuse_bare_cr, refuse_long
 from smtpstate._commands import AuthCancel, AuthResponse, Bdat, Command, Mail, Rcpt, StartTls, Verb, XClient
 from smtpstate._config import (
     EARLY_PLAINTEXT,
@@ -15,6 +15,8 @@ from smtpstate._config import (
     TOO_MANY_TRANSACTIONS,
 )
 from smtpstate._events import CommandRefused, Flow, Timer, Violation
+from smtpstate._lines import LineEnding
+from smtpstate._newlines import BareNewline
 from smtpstate._policy import Leftover
 from smtpstate._quota import Excess, Tally
 from smtpstate._state import Outcome
@@ -22,6 +24,7 @@ from smtpstate._syntax import AUTH_CANCELLED, COMMANDS
 
 if TYPE_CHECKING:
     from smtpstate._conversation import Conversation
+    from smtpstate._lines import Line
     from smtpstate._reception import Reception
     from smtpstate._replies import Reply
 
@@ -58,18 +61,22 @@ class Hearing:
             return talk.need(Flow.NEED_DATA)
         talk.budgets.expect(Timer.COMMAND)
         talk.heard(masked(line.data))
-        if talk.ends_for(talk.conduct.command()):
+        if talk.ends_for(talk.conduct.command()) or self._ends_for_newline(line):
             return None
-        admitted = refuse_long(line, talk.lines.dropped, limit) or admit(
-            line.data,
-            talk.session,
-            config.offered(secure=talk.session.secure, auth=bool(talk.mechanisms)),
-            talk.mechanisms,
-            config.tables,
-            config.verbs,
-            utf8=talk.transaction is not None and talk.transaction.mail.smtputf8,
-            policy=config.policy,
-            ending=line.ending,
+        admitted = (
+            refuse_long(line, talk.lines.dropped, limit)
+            or refuse_bare_cr(line.data)
+            or admit(
+                line.data,
+                talk.session,
+                config.offered(secure=talk.session.secure, auth=bool(talk.mechanisms)),
+                talk.mechanisms,
+                config.tables,
+                config.verbs,
+                utf8=talk.transaction is not None and talk.transaction.mail.smtputf8,
+                policy=config.policy,
+                ending=line.ending,
+            )
         )
         match admitted:
             case CommandRefused(violation=Violation.CHUNK_SIZE):
@@ -89,7 +96,9 @@ class Hearing:
         if line is None:
             return talk.need(Flow.NEED_DATA)
         talk.heard(b"***")
-        match admitted := admit_response(line):
+        if self._ends_for_newline(line):
+            return None
+        match admitted := admit_response(line, talk.config.policy):
             case CommandRefused():
                 talk.session.advance(Verb.RESPONSE, Outcome.FAIL)
                 talk.budgets.expect(Timer.COMMAND)
@@ -103,6 +112,14 @@ class Hearing:
             case _:
                 assert_never(admitted)
         return None
+
+    def _ends_for_newline(self, line: Line) -> bool:
+        """Ends the session where a line ended with LF alone and none such is taken; whether it did."""
+        talk = self._talk
+        if line.ending is LineEnding.CRLF or talk.bare_newline is not BareNewline.REJECT:
+            return False
+        talk.violate(Violation.BARE_NEWLINE, talk.config.wire.bare_newline_refusal)
+        return True
 
     def _take(self, command: Command) -> None:
         talk, row = self._talk, COMMANDS[command.verb]

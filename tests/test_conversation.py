@@ -26,8 +26,11 @@ from smtpstate._events import (
     TransactionReset,
     Violation,
 )
+from smtpstate._networks import parse_networks
+from smtpstate._newlines import BareNewline
 from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase
+from smtpstate._wire import WireRules
 from smtpstate._xclient import Absence, XClient, XForward
 
 OK = Reply(250, "OK", enhanced="2.0.0")
@@ -408,3 +411,24 @@ def test_of_what_xclient_said_in_clear_the_address_is_left() -> None:
     conversation.secured(TlsInfo("TLSv1.3", "x"))
     assert conversation.xclient == XClient(address="192.0.2.9", port=9)
     assert (conversation.peer, conversation.trusted) == (Peer("192.0.2.9", 9), False)
+
+
+@pytest.mark.parametrize(
+    ("peer", "client", "what", "reason"),
+    [
+        (Peer("192.0.2.7"), None, BareNewline.NOTE, "excluded"),
+        (Peer("198.51.100.7"), None, BareNewline.REJECT, "of users only"),
+        (Peer("192.0.2.7"), XClient(address="198.51.100.7"), BareNewline.REJECT, "who speaks is not who connected"),
+        (Peer("198.51.100.7"), XClient(address="192.0.2.7"), BareNewline.NOTE, "nor the other way round"),
+    ],
+)
+def test_bare_newlines_are_those_of_whoever_is_there(
+    peer: Peer, client: XClient | None, what: BareNewline, reason: str
+) -> None:
+    rules = WireRules(bare_newline_exclusions=parse_networks(["192.0.2.0/24"]))
+    config = ServerConfig("mx.example.org", requires_auth=True, wire=rules)
+    conversation = Conversation(config, None, handshake=False, peer=peer, trusted=True)
+    conversation.answer(Verb.CONNECT, Reply(220))
+    if client is not None:
+        conversation.speak_for(client)
+    assert conversation.bare_newline is what, reason

@@ -167,7 +167,7 @@ def test_the_transcript_shows_both_sides_and_no_control_characters() -> None:
         "C: HELO c\n"
         "S: 250 mx.example.org\n"
         "C: \\x1b[2J\\x00\\xff\\x0dS: 250 fine\n"
-        "S: 500 5.5.2 Command not recognised\n"
+        "S: 500 5.5.2 Syntax error\n"
     )
 
 

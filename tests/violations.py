@@ -14,6 +14,8 @@ from smtpstate._budget import Limits
 from smtpstate._commands import Command, Ehlo, EndOfMessage, Mail, Noop, StartTls
 from smtpstate._config import ServerConfig
 from smtpstate._events import TlsInfo, Violation
+from smtpstate._newlines import BareNewline
+from smtpstate._wire import WireRules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -218,6 +220,23 @@ SERVER_ROWS: Final[tuple[ServerRow, ...]] = (
         said=(HELLO, b"STARTTLS\r\n"),
         config=ServerConfig("mx.example", starttls=True),
         also="CVE-2011-0411; NO STARTTLS (USENIX Security 2021)",
+    ),
+    # Newlines.
+    ServerRow(
+        violation=Violation.BARE_NEWLINE,
+        wire=b"NOOP\nNOOP\r\n",
+        answer=b"550 5.5.2 Bare CR or LF received, lines end with CRLF\r\n",
+        why="where bare newlines are rejected: what comes of one is for others to guess",
+        closes=True,
+        config=ServerConfig("mx.example", wire=WireRules(BareNewline.REJECT)),
+        also="SMTP smuggling (2023)",
+    ),
+    ServerRow(
+        violation=Violation.BARE_NEWLINE,
+        wire=b"NOOP\r\r\n",
+        answer=b"500 5.5.2 Syntax error\r\n",
+        why="a CR in a command, whatever becomes of other bare newlines",
+        also="SMTP smuggling (2023)",
     ),
     # AUTH and chunks.
     ServerRow(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from smtpstate import Limits, Reply
     from smtpstate.extensions import Extension
-    from smtpstate.policy import Policy
+    from smtpstate.policy import Policy, WireRules
     from smtpstate_anyio._auth import Authenticator, Users
     from smtpstate_anyio._observer import Observer
     from smtpstate_anyio._session import Session
@@ -90,6 +90,7 @@ async def serve_messages(
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     stop: Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
@@ -116,6 +117,7 @@ async def serve_messages(
         users=users,
         limits=limits,
         policy=policy,
+        wire=wire,
         stop=stop,
         grace=grace,
         observer=observer,

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from smtpstate import Limits, Peer, ServerEvent, TraceLine
     from smtpstate.extensions import Extension
-    from smtpstate.policy import Policy
+    from smtpstate.policy import Policy, WireRules
     from smtpstate.proxy import ProxyEvent
     from smtpstate_anyio._auth import Users
     from smtpstate_anyio._listen import Opened
@@ -57,6 +57,7 @@ async def serve(
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     stop: Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
@@ -71,12 +72,13 @@ async def serve(
     each listener has its own, and a session can be resumed only where it began. With `server_names` a client has to
     ask for one of them in its handshake, where "*" for a first label is any. With `users`, AUTH is offered inside TLS,
     and answered for the handler: `Session.identity` is who it was. `policy` says what becomes of command lines that
-    break the grammar. `task_status` gets the addresses once they are bound. To drain is to stop listening, to tell idle
-    sessions 421, to let the others finish their message for `grace` seconds, and to tell the rest 421. `offers` are
-    EHLO keywords beside the usual ones, as "SMTPUTF8", and `extensions` those of your own: what they promise is for the
-    handler to keep. `gate` says how many may come in at once, and tells how many there are; a `Gate` serves one server
-    at a time. Raises OSError when an address cannot be bound, ValueError when one makes no sense, LocalProtocolError
-    for an offer that cannot be made, and what `tls` raises.
+    break the grammar, and `wire` what becomes of octets that break the rules whatever they say. `task_status` gets the
+    addresses once they are bound. To drain is to stop listening, to tell idle sessions 421, to let the others finish
+    their message for `grace` seconds, and to tell the rest 421. `offers` are EHLO keywords beside the usual ones, as
+    "SMTPUTF8", and `extensions` those of your own: what they promise is for the handler to keep. `gate` says how many
+    may come in at once, and tells how many there are; a `Gate` serves one server at a time. Raises OSError when an
+    address cannot be bound, ValueError when one makes no sense, LocalProtocolError for an offer that cannot be made,
+    and what `tls` raises.
     """
     authenticator = users if isinstance(users, Authenticator) or users is None else Authenticator(users)
     setup = Setup(
@@ -87,6 +89,7 @@ async def serve(
         authenticator=authenticator,
         limits=limits,
         policy=policy,
+        wire=wire,
         offers=offers,
         extensions=extensions,
         gate=gate,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 from smtpstate import CloseReason, Limits, ServerConfig, ServerConnection
 from smtpstate import tls as tls_layer
 from smtpstate._config import OFFERS
-from smtpstate.policy import MX
+from smtpstate.policy import MX, WireRules
 from smtpstate.proxy import ProxyHeader, ProxyReader, trusted
 from smtpstate_parts.gate import Gate, StressChanged
 from smtpstate_parts.seat import logger
@@ -42,6 +42,7 @@ class Setup:
         authenticator: Credentialed | None = None,
         limits: Limits | None = None,
         policy: Policy = MX,
+        wire: WireRules | None = None,
         offers: Iterable[str] = (),
         extensions: tuple[Extension, ...] = (),
         gate: Gate | Admission | None = None,
@@ -60,6 +61,7 @@ class Setup:
             mechanisms=() if authenticator is None else authenticator.mechanisms,
             extensions=extensions,
             policy=policy,
+            wire=wire or WireRules(),
         )
         self._configs: Final[dict[tuple[BoundListener, frozenset[str]], ServerConfig]] = {}
 
