@@ -20,6 +20,7 @@ from smtpstate._xclient import XClient as XClient
 from smtpstate._xclient import XForward as XForward
 
 if TYPE_CHECKING:
+    from smtpstate._newlines import Anomaly
     from smtpstate._policy import Deviation
 
 
@@ -297,7 +298,7 @@ class EndOfMessage:
 
     verb: ClassVar[Verb] = Verb.END
     size: int = field(default=0, compare=False)
-    anomalies: frozenset[Enum] = field(default=frozenset(), compare=False)
+    anomalies: frozenset[Anomaly] = field(default=frozenset(), compare=False)
 
 
 Command: TypeAlias = (

@@ -32,7 +32,7 @@ from smtpstate_parts.seat import logger
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from smtpstate import ServerEvent
+    from smtpstate import Anomaly, ServerEvent
     from smtpstate.extensions import XForward
     from smtpstate.policy import Deviation
     from smtpstate_parts.seat import Seat
@@ -50,6 +50,7 @@ class Content:
 
     def __init__(self) -> None:
         self.octets: int = 0
+        self.anomalies: frozenset[Anomaly] = frozenset()  # what was odd about it, once it is complete
         self.complete: bool = False  # its lone dot was read
         self.broken: bool = False  # it will never be complete
         self._used_up: bool = False
@@ -78,8 +79,8 @@ class Content:
             case Body(data):
                 self.octets += len(data)
                 return data
-            case EndOfMessage():
-                self.complete = True
+            case EndOfMessage(anomalies=anomalies):
+                self.complete, self.anomalies = True, anomalies
             case TransactionReset() | ConnectionClosed() | None:
                 self.broken = True
             case _:
