@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 from contextlib import nullcontext, suppress
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
 
@@ -65,6 +66,7 @@ class Driver(Generic[Event]):
 
     def move(self, flow: Flow) -> None:
         """Drains, and reads once where `flow` says so; then `poll()` again. No longer than the machine's deadline."""
+        machine = self.machine
         try:
             if not self._drain() or self._early:
                 return
@@ -74,6 +76,9 @@ class Driver(Generic[Event]):
             elif flow is Flow.WAIT:
                 self._wait(0)
         except OSError:
+            with suppress(OSError):  # the peer may have said why
+                while self._duplex and not self._ended and machine.closed is None and self._read():
+                    self._look_ahead()
             self._lose()
 
     def push(self) -> None:
@@ -105,9 +110,11 @@ class Driver(Generic[Event]):
     def _drain(self) -> bool:
         """Whether all that there was to say has left."""
         machine, ahead = self.machine, 0
-        while self._unsent or (data := machine.data_to_send()):
+        while True:
             if not self._unsent:
-                self._unsent, ahead = memoryview(data), 0
+                self._unsent, ahead = memoryview(machine.data_to_send()), 0
+            if not self._unsent:
+                break
             reads = self._duplex and not self._ended and ahead < _AHEAD
             try:
                 self._unsent = self._unsent[self.sock.send(self._unsent) :]
@@ -152,19 +159,20 @@ class Driver(Generic[Event]):
                 self._selector.register(self.sock, awaited)
             self._awaited = awaited
         times = [time for time in (self.machine.deadline, self.limit) if time is not None]
+        end = min(times, default=inf)
         with self._waiting:
-            ready = self._selector.select(max(0.0, min(times) - monotonic()) if times else None)
+            ready = self._selector.select(None if end == inf else max(0.0, end - monotonic()))
         found = 0
         for key, events in ready:
             if key.data is None:
                 found = events
             else:
                 key.data.hear()
-        if not ready:
+        if monotonic() >= end:
             self.machine.handle_timeout()
-        if (self._unsent and not ready) or (self.limit is not None and monotonic() >= self.limit):
-            self._lose()
-            return 0
+            if self._unsent or self.limit is not None:
+                self._lose()
+                return 0
         return found
 
     def _lose(self) -> None:
