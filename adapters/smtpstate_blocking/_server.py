@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # A connection costs a thread, and each one that is turned away does for a moment.
 _ADMISSION: Final = Admission(connections=100, refusals=20)
-_JOIN_SECONDS: Final = 1.0  # for a thread that has nothing to do but end
+_JOIN_SECONDS: Final = 1.0  # for threads that have nothing to do but end
 
 
 def serve(
@@ -193,10 +193,13 @@ class _Server:
                 sock.shutdown(socket.SHUT_RDWR)
         with self._changed:
             stuck = {session: thread for session, thread in self.sessions.items() if session.overdue}
-        for session in stuck:
-            logger.error("session %s: the handler has not returned, and is left behind", session.id)
+        end = monotonic() + _JOIN_SECONDS
         for thread in self._threads.difference(stuck.values()):
-            thread.join(_JOIN_SECONDS)
+            thread.join(max(0.0, end - monotonic()))
+        with self._changed:
+            left = [*self.sessions]
+        for session in left:
+            logger.error("session %s: the handler has not returned, and is left behind", session.id)
         with self.gate_lock:
             self.setup.gate.unwatch(self._heed)
         self._bell.close()

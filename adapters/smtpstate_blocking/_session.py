@@ -212,7 +212,6 @@ class Session(Seat):
         with self._lock:
             if self.busy_until <= monotonic():
                 logger.error("session %s: the handler took too long, and its connection was closed", self.id)
-                self._driver.machine.handle_timeout()
                 self._cut(HANDLER_TIMED_OUT)
 
     def kill(self) -> None:
@@ -222,10 +221,11 @@ class Session(Seat):
             self._cut(SHUTTING_DOWN)
 
     def _cut(self, reply: Reply) -> None:
+        works, self.busy_until = self.busy_until < inf, inf
+        self.overdue |= works
+        self._driver.machine.handle_timeout()  # says 451 where that is what a late handler means
         self.connection.close(reply)
-        if self.busy_until < inf:
-            self.overdue = True
-            self.busy_until = inf
+        if works:
             self._driver.push()
         else:
             self._driver.interrupt()

@@ -16,6 +16,7 @@ from smtpstate import (
     CloseReason,
     ConnectionBroken,
     Ehlo,
+    Limits,
     LocalProtocolError,
     Refusal,
     Result,
@@ -243,6 +244,28 @@ def test_users_that_fail_are_a_454(certificates: Certificates, caplog: pytest.Lo
     assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"] == [True]
 
 
+def test_users_that_are_late_are_answered_for(certificates: Certificates, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "smtpstate")
+    go_on = Event()
+
+    class Late(Anna):
+        def check(self, username: str, password: str) -> bool:
+            go_on.wait(SECONDS)
+            return True
+
+    limits = Limits(handler_seconds=0.1, linger_seconds=0.1)
+    with (
+        background(serving_messages, Inbox(), tls=certificates.server, users=Late(), limits=limits) as port,
+        connect(f"127.0.0.1:{port}", ssl_context=certificates.trusting) as client,
+    ):
+        with pytest.raises(AuthenticationFailed, match="45"):
+            client.authenticate(Credentials("anna", "secret"), among=["PLAIN"])
+        go_on.set()
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+        "the handler took too long, and its connection was closed"
+    ]
+
+
 def test_a_password_stays_here_where_nothing_fits() -> None:
     with sending(Inbox(), accept_any=True) as client:
         with pytest.raises(AuthUnavailable):
@@ -276,6 +299,18 @@ def test_nobody_listening_is_one_clear_line() -> None:
     with pytest.raises(CannotConnect) as caught, connect(address, tls="off"):
         raise AssertionError
     assert str(caught.value) == f"cannot connect to {address}: Connection refused"
+
+
+def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_up = socket.getaddrinfo
+
+    def found(host: Any, port: Any, **options: Any) -> Any:
+        nobody = look_up("127.0.0.9", port, **options)
+        return [*nobody, *look_up(host, port, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    with sending(Inbox()) as client:
+        assert client.capabilities.pipelining
 
 
 def test_a_name_that_is_none_is_one_clear_line() -> None:

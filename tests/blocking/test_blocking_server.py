@@ -47,6 +47,8 @@ from tests.blocking.sockets import SECONDS, Certificates, Inbox, Recorder, Wire,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from smtpstate import TraceLine
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -324,6 +326,33 @@ def test_a_handler_is_in_time_however_long_the_client_takes() -> None:
         assert client.ask(b"x\r\n.").startswith("250 ")
 
 
+def test_an_observer_that_fails_while_the_server_answers_for_a_late_handler_costs_that_session_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    go_on = Event()
+
+    class Broken(Recorder):
+        def trace(self, session: Session, line: TraceLine) -> None:
+            if line.line.startswith(b"451 "):
+                raise ZeroDivisionError
+
+    def handler(session: Session) -> None:
+        for event in session:
+            if isinstance(event, Rcpt):
+                go_on.wait(SECONDS)
+
+    limits = Limits(handler_seconds=0.1, linger_seconds=0.1)
+    with background(serving, handler, limits=limits, observer=Broken()) as port:
+        with wire(port) as client:
+            client.open()
+            client.say(b"MAIL FROM:<>\r\nRCPT TO:<b@example.org>")
+            client.rest()
+        with wire(port) as client:
+            client.open()
+        go_on.set()
+    assert len(caplog.records) == 2
+
+
 # Threads.
 
 
@@ -429,6 +458,13 @@ def test_every_address_is_one_for_each_family() -> None:
 # The end.
 
 
+class Impatient:
+    """A grace that somebody interrupts."""
+
+    def __radd__(self, other: object) -> float:
+        raise KeyboardInterrupt
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
@@ -508,17 +544,32 @@ def test_a_handler_that_never_returns_is_left_behind(caplog: pytest.LogCaptureFi
     assert len(caplog.records) == 1
 
 
+def test_an_interrupt_of_the_drain_does_not_wait_for_handlers(caplog: pytest.LogCaptureFixture) -> None:
+    go_on, busy = Event(), Event()
+
+    def hang(message: Message) -> None:
+        busy.set()
+        go_on.wait(SECONDS)
+
+    with ExitStack() as stack:
+        server = stack.enter_context(ExitStack())
+        port = server.enter_context(background(serving_messages, hang, accept_any=True, grace=Impatient()))
+        client = stack.enter_context(wire(port))
+        client.to_body()
+        assert busy.wait(SECONDS)
+        started = monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            server.close()
+        assert monotonic() - started < 5
+        client.rest()
+        [thread] = [one for one in threading.enumerate() if one.name.startswith("smtpstate with")]
+        go_on.set()
+        thread.join(SECONDS)
+    assert "left behind" in caplog.records[0].getMessage()
+
+
 def test_an_interrupt_of_the_drain_leaves_nothing_open() -> None:
     """A second Ctrl-C: whatever is raised while the drain waits."""
-
-    class Impatient:
-        def __float__(self) -> float:
-            raise AssertionError
-
-        def __add__(self, other: object) -> float:
-            raise KeyboardInterrupt
-
-        __radd__ = __add__
 
     with ExitStack() as stack:
         server = stack.enter_context(ExitStack())
