@@ -152,9 +152,9 @@ class _Server:
         self.gate_lock: Final = Lock()  # a gate knows nothing of threads
         self.sessions: Final[dict[Session, Thread]] = {}
         self.draining: bool = False
-        # Of `sessions` and `draining`. Whoever holds it asks for no other lock.
+        # Of `sessions`, `_others` and `draining`. Whoever holds it asks for no other lock.
         self._changed: Final = Condition()
-        self._unready: Final[set[socket.socket]] = set()  # what has no session yet, or will have none
+        self._others: Final[set[socket.socket]] = set()  # connections that have no session yet, or will have none
         self._threads: Final[set[Thread]] = set()  # for the accepting thread, and when that is gone for `stop`
         self._finished: Final[deque[Thread]] = deque()
         self._accepting: Final = Thread(target=self._accept, name="smtpstate accepting", daemon=True)
@@ -187,10 +187,12 @@ class _Server:
     def _end(self) -> None:
         """Whoever still waits for a peer does so no longer; handlers that do not return are left behind."""
         close_listeners(self.opened)
-        self._each(Session.abandon)
-        for sock in [*self._unready]:
+        with self._changed:
+            others = [*self._others]
+        for sock in others:  # before the sessions: it may be one by then
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+        self._each(Session.abandon)
         with self._changed:
             stuck = {session: thread for session, thread in self.sessions.items() if session.overdue}
         end = monotonic() + _JOIN_SECONDS
@@ -300,6 +302,8 @@ class _Server:
             sock.close()
             return
         guest = _Guest(self, sock, listener, peer, ticket, refusal)
+        with self._changed:
+            self._others.add(sock)
         thread = Thread(target=guest.run, name=f"smtpstate with {peer}", daemon=True)
         try:
             thread.start()
@@ -312,20 +316,10 @@ class _Server:
     # For the threads of connections.
 
     @contextmanager
-    def unready(self, sock: socket.socket) -> Generator[None, None, None]:
-        """For as long as `sock` waits for something that a drain does not wait for."""
-        with self._changed:
-            self._unready.add(sock)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._unready.discard(sock)
-
-    @contextmanager
-    def hosts(self, session: Session) -> Generator[None, None, None]:
+    def hosts(self, session: Session, sock: socket.socket) -> Generator[None, None, None]:
         """For as long as a session lasts."""
         with self._changed:
+            self._others.discard(sock)
             self.sessions[session] = current_thread()
             draining = self.draining
         if self.setup.gate.stress:
@@ -338,6 +332,12 @@ class _Server:
             with self._changed:
                 del self.sessions[session]
                 self._changed.notify_all()
+
+    def gone(self, sock: socket.socket) -> None:
+        """A connection is over."""
+        with self._changed:
+            self._others.discard(sock)
+        sock.close()
 
     def finished(self) -> None:
         """This thread is about to end."""
@@ -387,25 +387,23 @@ class _Guest:
                 self.ticket.leave()
             if self.refusal is not None:
                 self.setup.gate.end_refusal()
-        self.sock.close()
+        self.server.gone(self.sock)
 
     def turn_away(self) -> None:
         """421 in place of a greeting, and no more than that."""
         if self.refusal is not None:
-            with self.server.unready(self.sock):
-                driver: Driver[ServerEvent] = Driver(self.refusal, self.sock)
-                while isinstance(flow := driver.poll(), Flow):
-                    driver.move(flow)
+            driver: Driver[ServerEvent] = Driver(self.refusal, self.sock)
+            while isinstance(flow := driver.poll(), Flow):
+                driver.move(flow)
 
     def behind_proxy(self, ticket: Ticket, proxy: ListenerProxy) -> None:
         """A session with whom the header names, or no session. A drain does not wait for a header."""
         if not may_be_proxy(self.listener, self.peer, proxy):
             return
         reader = self.setup.proxy_reader(proxy)
-        with self.server.unready(self.sock):
-            driver: Driver[ProxyEvent] = Driver(reader, self.sock)
-            while isinstance(event := driver.poll(), Flow):
-                driver.move(event)
+        driver: Driver[ProxyEvent] = Driver(reader, self.sock)
+        while isinstance(event := driver.poll(), Flow):
+            driver.move(event)
         header = proxy_header(self.listener, self.peer, reader, event)
         if header is not None and not self.server.draining:
             self.begin(ticket, header.source, reader.trailing_data)
@@ -423,7 +421,7 @@ class _Guest:
         session = self.session(ticket, peer, early)
         observer = self.server.observer
         try:
-            with self.server.hosts(session):
+            with self.server.hosts(session, self.sock):
                 if observer is not None:
                     observer.session_opened(session)
                 session.run(self.server.handler)

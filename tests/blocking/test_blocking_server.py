@@ -505,6 +505,23 @@ def test_a_drain_tells_idle_sessions_and_lets_busy_ones_finish() -> None:
     assert inbox.bodies == [b"x\r\n"]
 
 
+def test_a_drain_in_tls_says_421_and_close_notify(certificates: Certificates) -> None:
+    listener = Listener("127.0.0.1", 0, "implicit")
+    with ExitStack() as stack:
+        server = stack.enter_context(ExitStack())
+        port = server.enter_context(background(serving, accept_all, listener, tls=certificates.server))
+        plain = stack.enter_context(wire(port))
+        sock = certificates.trusting.wrap_socket(plain.sock, server_hostname="localhost", suppress_ragged_eofs=False)
+        client = Wire(stack.enter_context(sock))
+        client.open()
+        ending = Thread(target=server.close)
+        ending.start()
+        assert client.rest() == b"421 4.3.2 Service shutting down\r\n"  # and no SSLEOFError
+        sock.close()
+        ending.join(SECONDS)
+        assert not ending.is_alive()
+
+
 def test_grace_ends_and_the_rest_is_cut_off() -> None:
     limits = Limits(linger_seconds=0.1)
     with ExitStack() as stack:
