@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from smtpstate.extensions import Envid, Extension, Notify, Parameters, Ret
     from smtpstate.policy import Policy
     from smtpstate.sasl import Credentials
+    from smtpstate.tls import TlsPolicy
     from smtpstate_parts.source import Source
 
 _T = TypeVar("_T")
@@ -48,6 +49,7 @@ def connect(
     *,
     tls: TlsMode | str = TlsMode.REQUIRED,
     ssl_context: SSLContext | None = None,
+    tls_policy: TlsPolicy | None = None,
     hostname: str | None = None,
     timeout: float | None = 60.0,
     limits: Limits | None = None,
@@ -58,14 +60,16 @@ def connect(
     """A session with the server at HOST:PORT, greeted and in TLS; the port is 25 by default, 465 with implicit TLS.
 
     `tls` is a TlsMode or its value. With "required" and "implicit" the certificate is verified against `ssl_context`,
-    or against the system's authorities. `hostname` is what we say in EHLO. `timeout`, in seconds, bounds everything
-    from here to the end but the look-up of HOST, which the system ends; None leaves it to the time that each reply may
-    take. `lmtp` speaks LMTP (RFC 2033), which has no port of its own. `policy` says what becomes of replies that break
-    the grammar and are understood. `extensions` are those of your own that may be used where the server offers them.
-    Raises DeliveryError: CannotConnect, SessionRefused, TlsUnavailable or ConnectionBroken. ValueError for arguments
-    that make no sense.
+    or against the system's authorities. `tls_policy` is what the destination demands (DANE, MTA-STS): one that is
+    enforced needs "required" or "implicit", decides what is verified where `ssl_context` does not, and is met before
+    anything is said inside TLS. `hostname` is what we say in EHLO. `timeout`, in seconds, bounds everything from here
+    to the end but the look-up of HOST, which the system ends; None leaves it to the time that each reply may take.
+    `lmtp` speaks LMTP (RFC 2033), which has no port of its own. `policy` says what becomes of replies that break the
+    grammar and are understood. `extensions` are those of your own that may be used where the server offers them. Raises
+    DeliveryError: CannotConnect, SessionRefused, TlsUnavailable or ConnectionBroken. ValueError for arguments that make
+    no sense.
     """
-    to = Destination.parse(address, tls)
+    to = Destination.parse(address, tls, tls_policy)
     started = monotonic()
     sock = connect_tcp(to, timeout)
     client: Client | None = None

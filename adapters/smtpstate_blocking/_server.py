@@ -47,7 +47,8 @@ def serve(
     handler: Callable[[Session], object],
     *listen: str | Listener,
     hostname: str,
-    tls: SSLContext | None = None,
+    tls: SSLContext | Callable[[], SSLContext] | None = None,
+    server_names: Iterable[str] | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
@@ -61,14 +62,16 @@ def serve(
     """Runs `handler` for every connection, in a thread of its own, until `stop` is set or an exception is raised here.
 
     Then it drains. KeyboardInterrupt is such an exception. `listen` holds HOST:PORT strings or `Listener`s; with `tls`
-    the strings offer STARTTLS. With `users`, AUTH is offered inside TLS, and answered for the handler:
-    `Session.identity` is who it was. `policy` says what becomes of command lines that break the grammar. To drain is to
-    stop listening, to tell idle sessions 421, to let the others finish their message for `grace` seconds, and to tell
-    the rest 421. `offers` are EHLO keywords beside the usual ones, as "SMTPUTF8", and `extensions` those of your own:
-    what they promise is for the handler to keep. `gate` says how many may come in at once, and so how many threads
-    there are, and tells how many there are; a `Gate` serves one server at a time, and by default it is 100. Raises
-    OSError when an address cannot be bound, ValueError when one makes no sense, LocalProtocolError for an offer that
-    cannot be made.
+    the strings offer STARTTLS. Where `tls` makes contexts, each listener has its own, and a session can be resumed only
+    where it began. With `server_names` a client has to ask for one of them in its handshake, where "*" for a first
+    label is any. With `users`, AUTH is offered inside TLS, and answered for the handler: `Session.identity` is who it
+    was. `policy` says what becomes of command lines that break the grammar. To drain is to stop listening, to tell idle
+    sessions 421, to let the others finish their message for `grace` seconds, and to tell the rest 421. `offers` are
+    EHLO keywords beside the usual ones, as "SMTPUTF8", and `extensions` those of your own: what they promise is for the
+    handler to keep. `gate` says how many may come in at once, and so how many threads there are, and tells how many
+    there are; a `Gate` serves one server at a time, and by default it is 100. Raises OSError when an address cannot be
+    bound, ValueError when one makes no sense, LocalProtocolError for an offer that cannot be made, and what `tls`
+    raises.
 
     A handler that does not return cannot be stopped: see `Session`. `serve` leaves its thread behind, and says so in
     the log; it is a daemon, and does not keep the process.
@@ -79,6 +82,7 @@ def serve(
         *listen,
         hostname=hostname,
         tls=tls,
+        server_names=server_names,
         users=users,
         limits=limits,
         policy=policy,
@@ -96,7 +100,8 @@ def serving(
     handler: Callable[[Session], object],
     *listen: str | Listener,
     hostname: str,
-    tls: SSLContext | None = None,
+    tls: SSLContext | Callable[[], SSLContext] | None = None,
+    server_names: Iterable[str] | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
@@ -115,6 +120,7 @@ def serving(
         hostname,
         clock=monotonic,
         tls=tls,
+        server_names=server_names,
         authenticator=authenticator,
         limits=limits,
         policy=policy,
@@ -123,6 +129,7 @@ def serving(
         gate=gate or _ADMISSION,
     )
     asked = asked_listeners(listen, has_tls=tls is not None, has_users=authenticator is not None)
+    setup.prepare(asked)
     opened = open_listeners(asked, has_tls=tls is not None)
     server = _Server(handler, setup, authenticator, observer, opened)
     try:

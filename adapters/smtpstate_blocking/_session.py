@@ -11,11 +11,13 @@ from smtpstate import Auth, AuthCancel, AuthResponse, ConnectionClosed, Flow
 from smtpstate._config import HANDLER_TIMED_OUT, SHUTTING_DOWN
 from smtpstate_blocking._driver import Driver
 from smtpstate_parts.auth import Exchange
+from smtpstate_parts.machine import tls_failure
 from smtpstate_parts.seat import Seat, logger
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from ssl import SSLError
 
     from smtpstate import Reply, ServerConnection, ServerEvent
     from smtpstate_blocking._auth import Authenticator
@@ -100,6 +102,14 @@ class Session(Seat):
         """Says `reply`, a 421 or 521, and ends the session. Raises LocalProtocolError."""
         with self._lock:
             super().close(reply)
+
+    @property
+    def tls_failure(self) -> SSLError | None:
+        """What ended the handshake, or the session after it, as far as that was TLS. For a log: it may quote the peer.
+
+        A `smtpstate.tls.HandshakeRefused` is ours: the client did not want SMTP, or not this server.
+        """
+        return tls_failure(self._driver.machine)
 
     # Events.
 
