@@ -308,6 +308,14 @@ def send_command(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) 
     return output
 
 
+def controlled(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Starts a controller on a port that it names, sends to it, and stops it; imports what the examples have."""
+    monkeypatch.syspath_prepend(ROOT / "docs" / "examples")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return execute(snippet, snippet.code.replace("8025", str(port)))
+
+
 def command_for_tests(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
     """Runs tests. Where it is all of them only these here are collected: it is what runs us."""
     program, *words = shlex.split(installed(snippet.code))
@@ -358,6 +366,7 @@ def extras() -> set[str]:
 # page -> how each of its blocks is run, in order
 WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "README.md": [see_it, serve_command, send_command, command_for_tests, stores, serves, connects, collected],
+    "docs/coming-from.md": [controlled, controlled, serves, serves, connects],
     "docs/deviations.md": [in_memory, in_memory],
     "docs/embed.md": [in_memory, in_memory, driver_command],
     "docs/extend.md": [in_memory],
@@ -398,6 +407,11 @@ def test_the_extras_that_the_pages_name_exist() -> None:
     named = {extra for path in PAGES for extra in re.findall(r"smtpstate\[(\w+)\]", path.read_text("utf-8"))}
     assert named
     assert named <= extras()
+
+
+def test_one_import_is_all_that_changes_for_handlers_of_aiosmtpd() -> None:
+    before, after, *_ = (snippet.code for snippet in SNIPPETS["docs/coming-from.md"])
+    assert before.replace("from aiosmtpd.controller import", "from aiosmtpd_shim import") == after
 
 
 @pytest.mark.parametrize("command", ["serve", "send", "passwd"])
