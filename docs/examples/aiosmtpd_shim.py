@@ -191,7 +191,7 @@ class _Dialogue:
         self.pieces: list[bytes] = []
 
     async def on_event(self, event: ServerEvent) -> None:
-        conversation, envelope = self.conversation, self.envelope
+        envelope = self.envelope
         match event:
             case Ehlo(domain) | Lhlo(domain):
                 self.hello(domain)
@@ -228,12 +228,10 @@ class _Dialogue:
                 self.answer(await self.call("DATA", of=envelope))
             case TransactionReset():
                 self.forget()
-            case Vrfy(text):
-                status = await self.call("VRFY", text)
-                if conversation.owed is event and status is not None:
-                    conversation.reply(reply_of(status))
             case Noop(text):
                 await self.call("NOOP", text or None)  # answered already, as all that follows
+            case Vrfy(text):
+                await self.call("VRFY", text)
             case Rset():
                 await self.call("RSET")
             case Quit():

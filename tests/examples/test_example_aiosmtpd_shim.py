@@ -98,6 +98,10 @@ class Talkative(Silent):
         self.calls.append("RSET")
         return "250 OK"
 
+    async def handle_VRFY(self, server: Any, session: Any, envelope: Any, address: str) -> str:
+        self.calls.append(f"VRFY {address}")
+        return "252 Perhaps"
+
     async def handle_QUIT(self, server: Any, session: Any, envelope: Any) -> str:
         self.calls.append("QUIT")
         return "221 Bye"
@@ -223,7 +227,11 @@ class Contrary:
     async def handle_RSET(self, server: Any, session: Any, envelope: Any) -> str:
         return "550 No"
 
+    async def handle_VRFY(self, server: Any, session: Any, envelope: Any, address: str) -> str:
+        return "550 No"
 
+
+VRFY = b"VRFY you@example.org\r\n"
 HELO = b"HELO client.example.com\r\n"
 UNLIKE: list[tuple[str, object, tuple[bytes, ...], list[int], list[int]]] = [
     ("a hello that is not noted", Forgetful(), (HELO, MAIL), [220, 250, 503], [220, 250, 250]),
@@ -241,7 +249,13 @@ UNLIKE: list[tuple[str, object, tuple[bytes, ...], list[int], list[int]]] = [
         [220, 250, 550, 503],
         [220, 250, 550, 250],
     ),
-    ("NOOP and RSET", Contrary(), (HELLO, b"NOOP\r\n", b"RSET\r\n"), [220, 250, 550, 550], [220, 250, 250, 250]),
+    (
+        "NOOP, RSET and VRFY",
+        Contrary(),
+        (HELLO, b"NOOP\r\n", b"RSET\r\n", VRFY),
+        [220, 250, 550, 550, 550],
+        [220, 250, 250, 250, 252],
+    ),
     ("not an address", Silent(), (HELLO, b"MAIL FROM:<me@>\r\n"), [220, 250, 553], [220, 250, 501]),
     ("BDAT", Silent(), (HELLO, MAIL, RCPT, b"BDAT 0 LAST\r\n"), [220, 250, 250, 250, 500], [220, 250, 250, 250, 250]),
     ("HELP", Silent(), (HELLO, b"HELP\r\n"), [220, 250, 250], [220, 250, 214]),
