@@ -28,6 +28,7 @@ import pytest
 import trustme
 
 import smtpstate_anyio
+import smtpstate_blocking
 from smtpstate import CloseReason, ConnectionClosed, Limits, ServerConfig, ServerConnection, tls
 from smtpstate_server import _cli
 from smtpstate_server._exits import Exit
@@ -35,6 +36,7 @@ from smtpstate_testing import SmtpServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+    from contextlib import AbstractContextManager
     from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -242,6 +244,33 @@ def serves(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str
     return output
 
 
+def serves_from_threads(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Serves without an event loop on a free port, gets a message through, and is told to stop."""
+    served: list[int] = []
+
+    def until_served(serving: Callable[..., AbstractContextManager[list[smtpstate_blocking.BoundListener]]]) -> Any:
+        def serve(handler: Any, _: str, **options: Any) -> None:
+            with serving(handler, "127.0.0.1:0", **options) as [bound]:
+                post(bound.port)
+                served.append(bound.port)
+
+        return serve
+
+    monkeypatch.setattr(smtpstate_blocking, "serve", until_served(smtpstate_blocking.serving))
+    monkeypatch.setattr(smtpstate_blocking, "serve_messages", until_served(smtpstate_blocking.serving_messages))
+    output = execute(snippet, snippet.code)
+    assert served
+    return output
+
+
+def stores_from_threads(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same, and leaves what it was sent in a file."""
+    output = serves_from_threads(snippet, room, monkeypatch)
+    [stored] = room.path.glob("[!m]*.eml")
+    assert stored.read_bytes() == STORED
+    return output
+
+
 def stores(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
     """Serves, and leaves what it was sent in a file."""
     output = serves(snippet, room, monkeypatch)
@@ -366,6 +395,7 @@ def extras() -> set[str]:
 # page -> how each of its blocks is run, in order
 WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "README.md": [see_it, serve_command, send_command, command_for_tests, stores, serves, connects, collected],
+    "docs/blocking.md": [connects, stores_from_threads, serves_from_threads, in_memory],
     "docs/coming-from.md": [controlled, controlled, serves, serves, connects],
     "docs/deviations.md": [in_memory, in_memory],
     "docs/embed.md": [in_memory, in_memory, driver_command],

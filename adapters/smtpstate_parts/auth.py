@@ -112,8 +112,8 @@ class Exchange:
 
     def _say(self, seat: Seat, name: str, step: Success | Failure) -> None:
         if isinstance(step, Success):
-            seat.authenticated(step.identity)
-            logger.info("session %s: AUTH %s, user=%a", seat.id, name, step.identity)
+            if seat.authenticated(step.identity):
+                logger.info("session %s: AUTH %s, user=%a", seat.id, name, step.identity)
             return
         seat.reply(step.reply)
         why, peer = step.why.name, seat.peer

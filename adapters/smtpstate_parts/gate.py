@@ -213,8 +213,9 @@ class Gate:
         self._watchers.remove(watcher)
 
     def snapshot(self) -> Gauges:
-        """All figures now."""
-        most = max((source.current for source in self._sources.values()), default=0)
+        """All figures now. Another thread than the server's may ask, too."""
+        sources = [*self._sources.values()]  # at once: others come and go
+        most = max((source.current for source in sources), default=0)
         shares = Gauge(self._shares.limit, most, self._shares.peak, self._shares.refused)
         read = self._connections.read(), shares, self._bodies.read(), self._refusals.read()
         return Gauges(*read, len(self._sources), self._total, self.stress)

@@ -185,10 +185,10 @@ def verdict(message: Incoming[Content], failure: Exception | None) -> Reply:
     return LOCAL_ERROR
 
 
-def overdue(seat: Seat, message: Incoming[Content]) -> Reply | None:
+def overdue(seat: Seat, message: Incoming[Content], *, ended: str = "was cancelled") -> Reply | None:
     """on_message took too long, and the core has said so: what it said, None when there was nothing to answer."""
     if not seat.killed:
-        logger.error("message %s: on_message took too long and was cancelled", message.id)
+        logger.error("message %s: on_message took too long and %s", message.id, ended)
     return LOCAL_ERROR if message.body.complete else None
 
 

@@ -1,0 +1,35 @@
+"""smtpstate on plain sockets: a server in two tiers, with a thread for each connection, and a client."""
+
+from smtpstate_blocking._auth import Authenticator as Authenticator
+from smtpstate_blocking._auth import Users as Users
+from smtpstate_blocking._auth import hashing as hashing
+from smtpstate_blocking._client import Client as Client
+from smtpstate_blocking._client import connect as connect
+from smtpstate_blocking._driver import Driver as Driver
+from smtpstate_blocking._messages import Message as Message
+from smtpstate_blocking._messages import MessageBody as MessageBody
+from smtpstate_blocking._messages import serve_messages as serve_messages
+from smtpstate_blocking._messages import serving_messages as serving_messages
+from smtpstate_blocking._observer import Observer as Observer
+from smtpstate_blocking._server import serve as serve
+from smtpstate_blocking._server import serving as serving
+from smtpstate_blocking._session import Session as Session
+from smtpstate_parts.connecting import CannotConnect as CannotConnect
+from smtpstate_parts.gate import Admission as Admission
+from smtpstate_parts.gate import Gate as Gate
+from smtpstate_parts.gate import Gauge as Gauge
+from smtpstate_parts.gate import Gauges as Gauges
+from smtpstate_parts.gate import Limit as Limit
+from smtpstate_parts.gate import Notice as Notice
+from smtpstate_parts.gate import Refused as Refused
+from smtpstate_parts.gate import StressChanged as StressChanged
+from smtpstate_parts.gate import Ticket as Ticket
+from smtpstate_parts.listen import BoundListener as BoundListener
+from smtpstate_parts.listen import Listener as Listener
+from smtpstate_parts.listen import ListenerProxy as ListenerProxy
+from smtpstate_parts.listen import ListenerService as ListenerService
+from smtpstate_parts.listen import ListenerTls as ListenerTls
+from smtpstate_parts.machine import Machine as Machine
+from smtpstate_parts.messages import IncompleteMessage as IncompleteMessage
+from smtpstate_parts.sending import AuthUnavailable as AuthUnavailable
+from smtpstate_parts.source import Source as Source

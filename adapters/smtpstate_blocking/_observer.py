@@ -1,0 +1,14 @@
+"""Observer: what a server tells whoever wants to log or show it."""
+
+from __future__ import annotations
+
+from smtpstate_blocking._messages import Message
+from smtpstate_blocking._session import Session
+from smtpstate_parts.observer import Watching
+
+
+class Observer(Watching[Session, Message]):
+    """Override what you want to know. Each session calls from a thread of its own, so several may at a time.
+
+    Nothing here may wait; an exception ends the session that it comes from.
+    """
