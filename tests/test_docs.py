@@ -345,6 +345,16 @@ def controlled(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) ->
     return execute(snippet, snippet.code.replace("8025", str(port)))
 
 
+def django_settings(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Settings of a Django project: each is one that the backend of the example takes."""
+    named: dict[str, object] = {}
+    exec(compile(snippet.code, str(snippet), "exec", dont_inherit=True), named)
+    backend = (ROOT / "docs" / "examples" / "django_backend.py").read_text("utf-8")
+    assert named["EMAIL_BACKEND"] == "myapp.django_backend.EmailBackend"
+    assert all(f"settings.{name} if " in backend for name in named if name.isupper() and name != "EMAIL_BACKEND")
+    return ""
+
+
 def command_for_tests(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
     """Runs tests. Where it is all of them only these here are collected: it is what runs us."""
     program, *words = shlex.split(installed(snippet.code))
@@ -396,14 +406,15 @@ def extras() -> set[str]:
 WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "README.md": [see_it, serve_command, send_command, command_for_tests, stores, serves, connects, collected],
     "docs/blocking.md": [connects, stores_from_threads, serves_from_threads, in_memory],
-    "docs/coming-from.md": [controlled, controlled, serves, serves, connects],
+    "docs/coming-from.md": [controlled, controlled, serves, serves, connects, connects, connects],
     "docs/deviations.md": [in_memory, in_memory],
     "docs/embed.md": [in_memory, in_memory, driver_command],
     "docs/extend.md": [in_memory],
     "docs/near-terminators.md": [command_for_tests],
-    "docs/security.md": [command_for_tests],
+    "docs/other-frameworks.md": [django_settings],
     "docs/receive.md": [stores, serves, serves, serves, serves],
     "docs/run-a-server.md": [serve_command, serve_command, module, serve_command, send_command],
+    "docs/security.md": [command_for_tests],
     "docs/send.md": [connects, connects, partial(connects, messages=3), connects],
     "docs/test-my-app.md": [collected, collected, collected, collected, in_memory, in_memory, in_memory],
     "docs/trickle.md": [in_memory, in_memory, benchmark],
