@@ -56,6 +56,8 @@ def serve(
     observer: Observer | None = None,
     offers: Iterable[str] = (),
     extensions: tuple[Extension, ...] = (),
+    asks_vrfy: bool = False,
+    asks_expn: bool = False,
     gate: Gate | Admission | None = None,
 ) -> None:
     """Runs `handler` for every connection, in a thread of its own, until `stop` is set or an exception is raised here.
@@ -65,10 +67,10 @@ def serve(
     `Session.identity` is who it was. `policy` says what becomes of command lines that break the grammar. To drain is to
     stop listening, to tell idle sessions 421, to let the others finish their message for `grace` seconds, and to tell
     the rest 421. `offers` are EHLO keywords beside the usual ones, as "SMTPUTF8", and `extensions` those of your own:
-    what they promise is for the handler to keep. `gate` says how many may come in at once, and so how many threads
-    there are, and tells how many there are; a `Gate` serves one server at a time, and by default it is 100. Raises
-    OSError when an address cannot be bound, ValueError when one makes no sense, LocalProtocolError for an offer that
-    cannot be made.
+    what they promise is for the handler to keep. With `asks_vrfy` and `asks_expn` the handler answers these, too.
+    `gate` says how many may come in at once, and so how many threads there are, and tells how many there are; a `Gate`
+    serves one server at a time, and by default it is 100. Raises OSError when an address cannot be bound, ValueError
+    when one makes no sense, LocalProtocolError for an offer that cannot be made.
 
     A handler that does not return cannot be stopped: see `Session`. `serve` leaves its thread behind, and says so in
     the log; it is a daemon, and does not keep the process.
@@ -86,6 +88,8 @@ def serve(
         observer=observer,
         offers=offers,
         extensions=extensions,
+        asks_vrfy=asks_vrfy,
+        asks_expn=asks_expn,
         gate=gate,
     ):
         stop.wait()
@@ -104,6 +108,8 @@ def serving(
     observer: Observer | None = None,
     offers: Iterable[str] = (),
     extensions: tuple[Extension, ...] = (),
+    asks_vrfy: bool = False,
+    asks_expn: bool = False,
     gate: Gate | Admission | None = None,
 ) -> Generator[list[BoundListener], None, None]:
     """`serve` for the time of a block, in threads beside it. Gives the addresses that it listens on; drains at the end.
@@ -120,6 +126,8 @@ def serving(
         policy=policy,
         offers=offers,
         extensions=extensions,
+        asks_vrfy=asks_vrfy,
+        asks_expn=asks_expn,
         gate=gate or _ADMISSION,
     )
     asked = asked_listeners(listen, has_tls=tls is not None, has_users=authenticator is not None)

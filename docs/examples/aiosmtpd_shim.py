@@ -142,6 +142,7 @@ class Controller:
             limits=Limits(message=data_size_limit, command_seconds=timeout),
             offers=("SMTPUTF8",) if enable_SMTPUTF8 else (),
             extensions=extensions,
+            asks_vrfy=hasattr(handler, "handle_VRFY"),
             grace=1,
         )
         self._stack = ExitStack()
@@ -228,10 +229,12 @@ class _Dialogue:
                 self.answer(await self.call("DATA", of=envelope))
             case TransactionReset():
                 self.forget()
+            case Vrfy(text):
+                status = await self.call("VRFY", text)
+                if status is not None:  # else nothing is owed
+                    self.answer(status)
             case Noop(text):
                 await self.call("NOOP", text or None)  # answered already, as all that follows
-            case Vrfy(text):
-                await self.call("VRFY", text)
             case Rset():
                 await self.call("RSET")
             case Quit():
