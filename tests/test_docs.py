@@ -337,6 +337,24 @@ def send_command(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) 
     return output
 
 
+def controlled(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Starts a controller on a port that it names, sends to it, and stops it; imports what the examples have."""
+    monkeypatch.syspath_prepend(ROOT / "docs" / "examples")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return execute(snippet, snippet.code.replace("8025", str(port)))
+
+
+def django_settings(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Settings of a Django project: each is one that the backend of the example takes."""
+    named: dict[str, object] = {}
+    exec(compile(snippet.code, str(snippet), "exec", dont_inherit=True), named)
+    backend = (ROOT / "docs" / "examples" / "django_backend.py").read_text("utf-8")
+    assert named["EMAIL_BACKEND"] == "myapp.django_backend.EmailBackend"
+    assert all(f"settings.{name} if " in backend for name in named if name.isupper() and name != "EMAIL_BACKEND")
+    return ""
+
+
 def command_for_tests(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
     """Runs tests. Where it is all of them only these here are collected: it is what runs us."""
     program, *words = shlex.split(installed(snippet.code))
@@ -388,13 +406,15 @@ def extras() -> set[str]:
 WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "README.md": [see_it, serve_command, send_command, command_for_tests, stores, serves, connects, collected],
     "docs/blocking.md": [connects, stores_from_threads, serves_from_threads, in_memory],
+    "docs/coming-from.md": [controlled, controlled, serves, serves, connects, connects, connects],
     "docs/deviations.md": [in_memory, in_memory],
     "docs/embed.md": [in_memory, in_memory, driver_command],
     "docs/extend.md": [in_memory],
     "docs/near-terminators.md": [command_for_tests],
-    "docs/security.md": [command_for_tests],
+    "docs/other-frameworks.md": [django_settings],
     "docs/receive.md": [stores, serves, serves, serves, serves, serves],
     "docs/run-a-server.md": [serve_command, serve_command, module, serve_command, send_command],
+    "docs/security.md": [command_for_tests],
     "docs/send.md": [connects, in_memory, connects, partial(connects, messages=3), connects],
     "docs/test-my-app.md": [collected, collected, collected, collected, in_memory, in_memory, in_memory],
     "docs/trickle.md": [in_memory, in_memory, benchmark],
@@ -429,6 +449,11 @@ def test_the_extras_that_the_pages_name_exist() -> None:
     named = {extra for path in PAGES for extra in re.findall(r"smtpstate\[(\w+)\]", path.read_text("utf-8"))}
     assert named
     assert named <= extras()
+
+
+def test_one_import_is_all_that_changes_for_handlers_of_aiosmtpd() -> None:
+    before, after, *_ = (snippet.code for snippet in SNIPPETS["docs/coming-from.md"])
+    assert before.replace("from aiosmtpd.controller import", "from aiosmtpd_shim import") == after
 
 
 @pytest.mark.parametrize("command", ["serve", "send", "passwd"])

@@ -63,22 +63,24 @@ async def serve(
     observer: Observer | None = None,
     offers: Iterable[str] = (),
     extensions: tuple[Extension, ...] = (),
+    asks_vrfy: bool = False,
+    asks_expn: bool = False,
     gate: Gate | Admission | None = None,
     task_status: TaskStatus[list[BoundListener]] = TASK_STATUS_IGNORED,
 ) -> None:
     """Runs `handler` for every connection until it is cancelled or `stop` is set; then drains.
 
     `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. Where `tls` makes contexts,
-    each listener has its own, and a session can be resumed only where it began. With `server_names` a client has to
-    ask for one of them in its handshake, where "*" for a first label is any. With `users`, AUTH is offered inside TLS,
-    and answered for the handler: `Session.identity` is who it was. `policy` says what becomes of command lines that
-    break the grammar, and `wire` what becomes of octets that break the rules whatever they say. `task_status` gets the
+    each listener has its own, and a session can be resumed only where it began. With `server_names` a client has to ask
+    for one of them in its handshake, where "*" for a first label is any. With `users`, AUTH is offered inside TLS, and
+    answered for the handler: `Session.identity` is who it was. `policy` says what becomes of command lines that break
+    the grammar, and `wire` what becomes of octets that break the rules whatever they say. `task_status` gets the
     addresses once they are bound. To drain is to stop listening, to tell idle sessions 421, to let the others finish
     their message for `grace` seconds, and to tell the rest 421. `offers` are EHLO keywords beside the usual ones, as
-    "SMTPUTF8", and `extensions` those of your own: what they promise is for the handler to keep. `gate` says how many
-    may come in at once, and tells how many there are; a `Gate` serves one server at a time. Raises OSError when an
-    address cannot be bound, ValueError when one makes no sense, LocalProtocolError for an offer that cannot be made,
-    and what `tls` raises.
+    "SMTPUTF8", and `extensions` those of your own: what they promise is for the handler to keep. With `asks_vrfy` and
+    `asks_expn` the handler answers these, too. `gate` says how many may come in at once, and tells how many there are;
+    a `Gate` serves one server at a time. Raises OSError when an address cannot be bound, ValueError when one makes no
+    sense, LocalProtocolError for an offer that cannot be made, and what `tls` raises.
     """
     authenticator = users if isinstance(users, Authenticator) or users is None else Authenticator(users)
     setup = Setup(
@@ -92,6 +94,8 @@ async def serve(
         wire=wire,
         offers=offers,
         extensions=extensions,
+        asks_vrfy=asks_vrfy,
+        asks_expn=asks_expn,
         gate=gate,
     )
     await _Server(handler, setup, authenticator, observer).run(listen, stop, grace, task_status)

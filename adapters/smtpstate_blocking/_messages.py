@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from smtpstate import Limits, Reply
     from smtpstate.extensions import Extension
-    from smtpstate.policy import Policy
+    from smtpstate.policy import Policy, WireRules
     from smtpstate_blocking._auth import Authenticator, Users
     from smtpstate_blocking._observer import Observer
     from smtpstate_blocking._session import Session
@@ -86,6 +86,7 @@ def serve_messages(
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     stop: Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
@@ -111,6 +112,7 @@ def serve_messages(
         users=users,
         limits=limits,
         policy=policy,
+        wire=wire,
         stop=stop,
         grace=grace,
         observer=observer,
@@ -132,6 +134,7 @@ def serving_messages(
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
     offers: Iterable[str] = (),
@@ -149,6 +152,7 @@ def serving_messages(
         users=users,
         limits=limits,
         policy=policy,
+        wire=wire,
         grace=grace,
         observer=observer,
         offers=offers,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from smtpstate import Limits, Peer, ServerConnection, ServerEvent, TraceLine
     from smtpstate.extensions import Extension
-    from smtpstate.policy import Policy
+    from smtpstate.policy import Policy, WireRules
     from smtpstate.proxy import ProxyEvent
     from smtpstate_blocking._auth import Users
     from smtpstate_blocking._listen import Opened
@@ -52,11 +52,14 @@ def serve(
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     stop: Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
     offers: Iterable[str] = (),
     extensions: tuple[Extension, ...] = (),
+    asks_vrfy: bool = False,
+    asks_expn: bool = False,
     gate: Gate | Admission | None = None,
 ) -> None:
     """Runs `handler` for every connection, in a thread of its own, until `stop` is set or an exception is raised here.
@@ -65,13 +68,14 @@ def serve(
     the strings offer STARTTLS. Where `tls` makes contexts, each listener has its own, and a session can be resumed only
     where it began. With `server_names` a client has to ask for one of them in its handshake, where "*" for a first
     label is any. With `users`, AUTH is offered inside TLS, and answered for the handler: `Session.identity` is who it
-    was. `policy` says what becomes of command lines that break the grammar. To drain is to stop listening, to tell idle
-    sessions 421, to let the others finish their message for `grace` seconds, and to tell the rest 421. `offers` are
-    EHLO keywords beside the usual ones, as "SMTPUTF8", and `extensions` those of your own: what they promise is for the
-    handler to keep. `gate` says how many may come in at once, and so how many threads there are, and tells how many
-    there are; a `Gate` serves one server at a time, and by default it is 100. Raises OSError when an address cannot be
-    bound, ValueError when one makes no sense, LocalProtocolError for an offer that cannot be made, and what `tls`
-    raises.
+    was. `policy` says what becomes of command lines that break the grammar, and `wire` what becomes of octets that
+    break the rules whatever they say. To drain is to stop listening, to tell idle sessions 421, to let the others
+    finish their message for `grace` seconds, and to tell the rest 421. `offers` are EHLO keywords beside the usual
+    ones, as "SMTPUTF8", and `extensions` those of your own: what they promise is for the handler to keep. With
+    `asks_vrfy` and `asks_expn` the handler answers these, too. `gate` says how many may come in at once, and so how
+    many threads there are, and tells how many there are; a `Gate` serves one server at a time, and by default it is
+    100. Raises OSError when an address cannot be bound, ValueError when one makes no sense, LocalProtocolError for an
+    offer that cannot be made, and what `tls` raises.
 
     A handler that does not return cannot be stopped: see `Session`. `serve` leaves its thread behind, and says so in
     the log; it is a daemon, and does not keep the process.
@@ -86,10 +90,13 @@ def serve(
         users=users,
         limits=limits,
         policy=policy,
+        wire=wire,
         grace=grace,
         observer=observer,
         offers=offers,
         extensions=extensions,
+        asks_vrfy=asks_vrfy,
+        asks_expn=asks_expn,
         gate=gate,
     ):
         stop.wait()
@@ -105,10 +112,13 @@ def serving(
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
     offers: Iterable[str] = (),
     extensions: tuple[Extension, ...] = (),
+    asks_vrfy: bool = False,
+    asks_expn: bool = False,
     gate: Gate | Admission | None = None,
 ) -> Generator[list[BoundListener], None, None]:
     """`serve` for the time of a block, in threads beside it. Gives the addresses that it listens on; drains at the end.
@@ -124,8 +134,11 @@ def serving(
         authenticator=authenticator,
         limits=limits,
         policy=policy,
+        wire=wire,
         offers=offers,
         extensions=extensions,
+        asks_vrfy=asks_vrfy,
+        asks_expn=asks_expn,
         gate=gate or _ADMISSION,
     )
     asked = asked_listeners(listen, has_tls=tls is not None, has_users=authenticator is not None)

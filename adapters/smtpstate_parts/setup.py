@@ -45,6 +45,8 @@ class Setup:
         wire: WireRules | None = None,
         offers: Iterable[str] = (),
         extensions: tuple[Extension, ...] = (),
+        asks_vrfy: bool = False,
+        asks_expn: bool = False,
         gate: Gate | Admission | None = None,
     ) -> None:
         self.clock: Final = clock
@@ -58,6 +60,8 @@ class Setup:
             hostname,
             self.limits,
             offers=OFFERS.union(offers),
+            asks_vrfy=asks_vrfy,
+            asks_expn=asks_expn,
             mechanisms=() if authenticator is None else authenticator.mechanisms,
             extensions=extensions,
             policy=policy,

@@ -29,11 +29,13 @@ from smtpstate import (
     Data,
     Ehlo,
     EndOfMessage,
+    Expn,
     Limits,
     LocalProtocolError,
     Rcpt,
     Reply,
     Timer,
+    Vrfy,
 )
 from smtpstate_anyio import Listener, Message, Session, serve, serve_messages
 from smtpstate_anyio._listen import Opened, open_listeners
@@ -82,6 +84,22 @@ async def test_the_last_reply_is_followed_by_the_end_at_once() -> None:
         await client.open()
         assert await client.ask(b"QUIT") == "221 2.0.0 Bye"
         assert await client.rest() == b"", "the write side is shut down while the linger has hardly begun"
+
+
+async def test_vrfy_and_expn_are_the_handlers_where_it_wants_them() -> None:
+    async def handler(session: Session) -> None:
+        async for event in session:
+            if isinstance(event, Vrfy | Expn) and session.owed is event:
+                session.reply(Reply(250, f"<{event.text}@example.org>", enhanced="2.1.5"))
+
+    async with background(serve, handler, asks_vrfy=True, asks_expn=True) as port, wire(port) as client:
+        await client.open()
+        assert await client.ask(b"VRFY joe") == "250 2.1.5 <joe@example.org>"
+        assert await client.ask(b"EXPN all") == "250 2.1.5 <all@example.org>"
+    async with background(serve, handler) as port, wire(port) as client:
+        await client.open()
+        assert (await client.ask(b"VRFY joe")).startswith("252 ")
+        assert (await client.ask(b"EXPN all")).startswith("502 ")
 
 
 async def test_silence_takes_no_message() -> None:

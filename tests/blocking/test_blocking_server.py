@@ -26,12 +26,14 @@ from smtpstate import (
     Data,
     Ehlo,
     EndOfMessage,
+    Expn,
     Limits,
     LocalProtocolError,
     Rcpt,
     Reply,
     ServerEvent,
     Timer,
+    Vrfy,
 )
 from smtpstate_blocking import (
     Listener,
@@ -89,6 +91,22 @@ def test_the_last_reply_is_followed_by_the_end_at_once() -> None:
         client.open()
         assert client.ask(b"QUIT") == "221 2.0.0 Bye"
         assert client.rest() == b"", "the write side is shut down while the linger has hardly begun"
+
+
+def test_vrfy_and_expn_are_the_handlers_where_it_wants_them() -> None:
+    def handler(session: Session) -> None:
+        for event in session:
+            if isinstance(event, Vrfy | Expn) and session.owed is event:
+                session.reply(Reply(250, f"<{event.text}@example.org>", enhanced="2.1.5"))
+
+    with background(serving, handler, asks_vrfy=True, asks_expn=True) as port, wire(port) as client:
+        client.open()
+        assert client.ask(b"VRFY joe") == "250 2.1.5 <joe@example.org>"
+        assert client.ask(b"EXPN all") == "250 2.1.5 <all@example.org>"
+    with background(serving, handler) as port, wire(port) as client:
+        client.open()
+        assert client.ask(b"VRFY joe").startswith("252 ")
+        assert client.ask(b"EXPN all").startswith("502 ")
 
 
 def test_silence_takes_no_message() -> None:

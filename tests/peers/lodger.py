@@ -47,7 +47,7 @@ def _is_tls(server: SMTP) -> bool:
 
 
 @contextmanager
-def aiosmtpd(handler: Handler, *, implicit: SSLContext | None = None, **options: Any) -> Generator[int, None, None]:
+def aiosmtpd(handler: object, *, implicit: SSLContext | None = None, **options: Any) -> Generator[int, None, None]:
     """Listens on a port of its own, which it gives, until the block ends."""
     ports: list[int] = []
     listening = threading.Event()
