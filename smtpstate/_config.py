@@ -14,8 +14,9 @@ from smtpstate._choice import announced
 from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._events import Violation
+from smtpstate._forbidden import FORBIDDEN, Forbidden
 from smtpstate._params import command_line
-from smtpstate._policy import MX, Policy
+from smtpstate._policy import MX, EarlyInput, Policy
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Session
 from smtpstate._syntax import VERDICTS
@@ -33,6 +34,8 @@ HANDLER_TIMED_OUT: Final = Reply(421, "Local error in processing", enhanced="4.3
 LINE_TOO_LONG: Final = Reply(500, "Line too long", enhanced="5.5.2")
 AUTH_LINE_TOO_LONG: Final = Reply(500, "Authentication exchange line too long", enhanced="5.5.6")
 EARLY_PLAINTEXT: Final = Reply(554, "Nothing may follow STARTTLS before the handshake", enhanced="5.5.0")
+EARLY_INPUT: Final = Reply(554, "Not synchronised: wait for the reply", enhanced="5.5.0")
+FORBIDDEN_COMMAND: Final = Reply(221, "This is for mail programs only", enhanced="2.7.0")
 UNKNOWN_MECHANISM: Final = Reply(504, "Mechanism not offered", enhanced="5.5.4")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "Too many recipients", enhanced="4.5.3")
 TOO_MANY_DOMAINS: Final = Reply(452, "Too many domains in one session", enhanced="4.5.3")
@@ -74,7 +77,9 @@ class ServerConfig:
     `asks_expn` the application answers these. `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper
     case; see `mechanisms_in()` for where each is offered. `requires_tls` and `requires_auth` are for submission: 530
     until it is so (RFC 6409 section 4.3). `policy` says what becomes of lines that break the grammar and are understood
-    (`smtpstate.policy`). Raises LocalProtocolError for a name that cannot be said and an offer that would not be kept.
+    (`smtpstate.policy`); `forbidden` are the commands that end the session at once, and `early_input` says what becomes
+    of a client that does not wait for replies where it has to. Raises LocalProtocolError for a name that cannot be said
+    and an offer that would not be kept.
     """
 
     hostname: str
@@ -90,6 +95,8 @@ class ServerConfig:
     requires_auth: bool = False
     extensions: tuple[Extension, ...] = ()
     policy: Policy = MX
+    forbidden: Forbidden = FORBIDDEN
+    early_input: EarlyInput = EarlyInput.FORBID
     tables: tuple[ParameterTable, ParameterTable] = field(init=False, repr=False, compare=False)
     verbs: frozenset[str] = field(init=False, repr=False, compare=False)
     _announced: tuple[frozenset[str], frozenset[str]] = field(init=False, repr=False, compare=False)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, assert_never, final
 
-from smtpstate._admission import admit, admit_response, announced, masked, refuse_long
+from smtpstate._admission import admit, admit_response, announced, refuse_long
 from smtpstate._commands import AuthCancel, AuthResponse, Bdat, Command, Mail, Rcpt, StartTls, Verb, XClient
 from smtpstate._config import (
     EARLY_PLAINTEXT,
+    FORBIDDEN_COMMAND,
     MESSAGE_TOO_LARGE,
     TOO_MANY_DOMAINS,
     TOO_MANY_RECIPIENTS,
     TOO_MANY_TRANSACTIONS,
 )
+from smtpstate._early import early, has_to_wait
+from smtpstate._errors import GrammarError
 from smtpstate._events import CommandRefused, Flow, Timer, Violation
+from smtpstate._evidence import HIDDEN, evidence, masked
 from smtpstate._quota import Excess, Tally
 from smtpstate._state import Outcome
-from smtpstate._syntax import AUTH_CANCELLED, COMMANDS
+from smtpstate._syntax import AUTH_CANCELLED, COMMANDS, find_verb
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from smtpstate._conversation import Conversation
+    from smtpstate._lines import Line
     from smtpstate._reception import Reception
     from smtpstate._replies import Reply
 
@@ -32,6 +39,18 @@ _EXCESSES: Final[dict[Excess, tuple[Violation, Reply]]] = {
     Excess.RECIPIENTS: (Violation.TOO_MANY_RECIPIENTS, TOO_MANY_RECIPIENTS),
     Excess.DOMAINS: (Violation.TOO_MANY_DOMAINS, TOO_MANY_DOMAINS),
 }
+
+
+# No command here, or none that this server has.
+_UNKNOWN: Final = frozenset({Violation.UNKNOWN_COMMAND, Violation.NOT_IMPLEMENTED})
+
+
+def _verb_of(line: bytes, own: Container[str]) -> Verb | None:
+    """The verb of a line that was refused; None where nobody knows it."""
+    try:
+        return find_verb(line, own)
+    except GrammarError:
+        return None
 
 
 @final
@@ -69,9 +88,16 @@ class Hearing:
             policy=config.policy,
             ending=line.ending,
         )
+        if self._forbids(line, admitted):
+            start = talk.lines.dropped if line.too_long else line.data
+            talk.violate(Violation.FORBIDDEN_COMMAND, FORBIDDEN_COMMAND, evidence(start))
+            return None
+        if self._came_early(line, admitted):
+            return None
         match admitted:
             case CommandRefused(violation=Violation.CHUNK_SIZE):
-                talk.violate(Violation.CHUNK_SIZE, admitted.reply)
+                start = talk.lines.dropped if line.too_long else line.data
+                talk.violate(Violation.CHUNK_SIZE, admitted.reply, evidence(start))
             case CommandRefused() if (size := announced(admitted)) is not None:
                 self._reception.begin_refused(admitted, size)
             case CommandRefused():
@@ -80,13 +106,36 @@ class Hearing:
                 self._take(admitted)
         return None
 
+    def _forbids(self, line: Line, admitted: Command | CommandRefused) -> bool:
+        """Whether no mail client says that."""
+        forbidden = self._talk.config.forbidden
+        if line.too_long:  # its end, where HTTP has its version, is gone
+            return _verb_of(self._talk.lines.dropped, ()) is None and forbidden.forbids(self._talk.lines.dropped)
+        unknown = isinstance(admitted, CommandRefused) and admitted.violation in _UNKNOWN
+        return forbidden.forbids(line.data, known=not unknown)
+
+    def _came_early(self, line: Line, admitted: Command | CommandRefused) -> bool:
+        """Whether the session ends for what stands behind a command that was to be the last of its group."""
+        talk = self._talk
+        if isinstance(admitted, CommandRefused):
+            verb = None if line.too_long else _verb_of(line.data, talk.config.verbs)
+        else:
+            # What follows STARTTLS has a rule of its own.
+            verb = None if isinstance(admitted, StartTls) else admitted.verb
+        pipelining = talk.session.esmtp and "PIPELINING" in talk.config.offers
+        if verb is None or not has_to_wait(verb, pipelining=pipelining):
+            return False
+        return talk.pause(early(verb), secret=verb is Verb.AUTH)
+
     def read_response(self) -> Flow | None:
         """A line of an AUTH exchange; all of it is one request, with one deadline."""
         talk = self._talk
         line = talk.lines.next_line(self._talk.config.limits.auth_line)
         if line is None:
             return talk.need(Flow.NEED_DATA)
-        talk.heard(b"***")
+        talk.heard(HIDDEN)
+        if talk.pause(Violation.EARLY_GROUP, secret=True):
+            return None
         match admitted := admit_response(line):
             case CommandRefused():
                 talk.session.advance(Verb.RESPONSE, Outcome.FAIL)

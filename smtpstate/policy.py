@@ -3,10 +3,15 @@
 `ServerConfig(hostname, policy=STRICT)` and `ClientConnection(hostname, policy=STRICT, ...)` are the RFCs to the letter.
 `MX` is the default, for mail from and to everywhere. Your own begins with one of the two:
 `MX.but(Treatment.REJECT, Deviation.BARE_LF)`.
+
+What no mail client does, and how a server answers that, is here as well: `Forbidden` commands, and `EarlyInput`.
 """
 
+from smtpstate._forbidden import FORBIDDEN as FORBIDDEN
+from smtpstate._forbidden import Forbidden as Forbidden
 from smtpstate._policy import MX as MX
 from smtpstate._policy import STRICT as STRICT
 from smtpstate._policy import Deviation as Deviation
+from smtpstate._policy import EarlyInput as EarlyInput
 from smtpstate._policy import Policy as Policy
 from smtpstate._policy import Treatment as Treatment

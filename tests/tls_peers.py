@@ -21,6 +21,7 @@ from smtpstate._events import (
     Flow,
 )
 from smtpstate._server import ServerConnection
+from smtpstate.policy import EarlyInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +127,13 @@ class Server(Side):
         mechanisms: tuple[str, ...] = (),
         certificate: bytes | None = None,
     ) -> None:
-        config = ServerConfig(HOST, starttls=not implicit, limits=limits or Limits(), mechanisms=mechanisms)
+        config = ServerConfig(
+            HOST,
+            starttls=not implicit,
+            limits=limits or Limits(),
+            mechanisms=mechanisms,
+            early_input=EarlyInput.NOTE,  # dialogues are fed in one piece
+        )
         self.connection = ServerConnection(config, clock=clock or Clock(), implicit_tls=implicit)
         super().__init__(tls.secure(self.connection, context or server_side(), certificate=certificate))
 
