@@ -34,7 +34,6 @@ from smtpstate._delivery import DeliveryError as DeliveryError
 from smtpstate._delivery import SessionRefused as SessionRefused
 from smtpstate._delivery import TlsMode as TlsMode
 from smtpstate._delivery import TlsUnavailable as TlsUnavailable
-from smtpstate._dot import Anomaly as Anomaly
 from smtpstate._errors import LocalProtocolError as LocalProtocolError
 from smtpstate._errors import SMTPStateError as SMTPStateError
 from smtpstate._events import Body as Body
@@ -56,6 +55,7 @@ from smtpstate._events import Trace as Trace
 from smtpstate._events import TraceLine as TraceLine
 from smtpstate._events import TransactionReset as TransactionReset
 from smtpstate._events import Violation as Violation
+from smtpstate._newlines import Anomaly as Anomaly
 from smtpstate._outcomes import Delivery as Delivery
 from smtpstate._outcomes import RecipientResult as RecipientResult
 from smtpstate._outcomes import Result as Result

@@ -50,14 +50,32 @@ def refuse_long(line: Line, dropped: bytes, limit: int) -> CommandRefused | None
     return CommandRefused(b"", violation, LINE_TOO_LONG)
 
 
-def admit_response(line: Line) -> AuthResponse | AuthCancel | CommandRefused:
-    """What a line inside an AUTH exchange is; why it is nothing, and the reply to say so. RFC 4954 section 4."""
+def refuse_bare_cr(line: bytes) -> CommandRefused | None:
+    """The refusal of a line with a CR in it, whatever else is wrong; None for one without. RFC 5321 section 2.3.8.
+
+    Others end a line there, and see two where we see one: so no octet that follows BDAT can be relied on.
+    """
+    if b"\r" not in line:
+        return None
+    violation = Violation.CHUNK_SIZE if line[:4].upper() == b"BDAT" else Violation.BARE_NEWLINE
+    return CommandRefused(masked(line), violation, fault_reply(None, Fault.SYNTAX))
+
+
+def admit_response(line: Line, policy: Policy = MX) -> AuthResponse | AuthCancel | CommandRefused:
+    """What a line inside an AUTH exchange is; why it is nothing, and the reply to say so. RFC 4954 section 4.
+
+    `policy` says what becomes of a deviation.
+    """
     if line.too_long:
         return CommandRefused(b"", Violation.LINE_TOO_LONG, AUTH_LINE_TOO_LONG)
+    notes = Notes(policy)
     try:
-        return parse_response(line.data)
+        if line.ending is LineEnding.LF:
+            notes.add(Deviation.BARE_LF)
+        return parse_response(line.data, notes)
     except GrammarError as error:
-        return CommandRefused(b"***", FAULT_VIOLATIONS[error.fault], fault_reply(Verb.AUTH, error.fault))
+        reply = fault_reply(Verb.AUTH, error.fault)
+        return CommandRefused(b"***", FAULT_VIOLATIONS[error.fault], reply, notes.rejected)
 
 
 def announced(refused: CommandRefused) -> int | None:

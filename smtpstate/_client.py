@@ -7,6 +7,7 @@ from typing import Final, final
 
 from smtpstate._budget import Clock, Limits, Patience, most_at_once
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
+from smtpstate._chunk import ChunkEncoder
 from smtpstate._commands import Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Verb, XClient
 from smtpstate._dot import DotEncoder
 from smtpstate._errors import LocalProtocolError
@@ -98,7 +99,7 @@ class ClientConnection:
         self._early: bool = False  # the reply under way began when nobody had asked for anything
         self._encoder: DotEncoder = DotEncoder()
         self._lone_dot: bool = False
-        self._chunk_left: int = 0  # octets that the last BDAT announced and that were not given yet
+        self._chunk: Final = ChunkEncoder()  # what the last BDAT announced
         self._asked_utf8: bool = False  # whether the last MAIL asked for SMTPUTF8
         self._accepted: int = 0  # recipients of the open transaction
         self._due: int = 0  # replies for the end of a message that are still to come, the first among them
@@ -140,7 +141,7 @@ class ClientConnection:
     @property
     def in_sync(self) -> bool:
         """Whether the next reply can only answer the next command."""
-        if self._closed is not None or self.outstanding or self._chunk_left:
+        if self._closed is not None or self.outstanding or self._chunk.left:
             return False
         return self._session.phase not in _NO_COMMANDS
 
@@ -149,7 +150,7 @@ class ClientConnection:
         """Whether a 354 has come and the message has not ended yet, or octets of a chunk are missing."""
         if self._closed is not None:
             return False
-        return self._chunk_left > 0 or (self._session.phase is Phase.BODY and not self._asked)
+        return self._chunk.left > 0 or (self._session.phase is Phase.BODY and not self._asked)
 
     @property
     def deadline(self) -> float | None:
@@ -209,7 +210,8 @@ class ClientConnection:
 
         Commands are pipelined where the server allows it (RFC 2920) and wait for their turn elsewhere. False, and
         nothing done, when the connection has ended. Raises LocalProtocolError for what is out of order, not offered,
-        beyond the server's LIMITS, or cannot be spelled; nothing has changed then.
+        beyond the server's LIMITS, or cannot be spelled, as a bare CR or LF in a chunk that is not binary; nothing has
+        changed then.
         """
         if self._closed is not None:
             return False
@@ -220,19 +222,20 @@ class ClientConnection:
                 self._patience.send_body()
             case EndOfMessage():
                 self._need_body()
-                if self._chunk_left:
+                if self._chunk.left:
                     raise LocalProtocolError("a chunk ends by its size")
                 self._out.put(self._encoder.finish())
                 self._ask(item)
                 self._assumed.advance(Verb.END, Outcome.OK)
             case _:
                 outstanding = (*self._asked, *self._queued)
-                require_order(item, self._assumed, outstanding, self._chunk_left, may_write=self._may_write())
+                require_order(item, self._assumed, outstanding, self._chunk.left, may_write=self._may_write())
                 octets = self.check(item)
-                self.tally.spend(item, server_limits(self.capabilities))
+                self.tally.spend(item, server_limits(self.capabilities))  # of which a chunk takes nothing
                 if isinstance(item, Bdat):
-                    self._chunk_left = item.size
-                    if self._assumed.phase is not Phase.CHUNKED:
+                    first = self._assumed.phase is not Phase.CHUNKED
+                    self._chunk.begin(item.size, first=first, last=item.last, binary=self._assumed.binary)
+                    if first:
                         self._patience.begin_body()
                 if self._may_write():  # never while others wait: what keeps them keeps this one, too
                     self._out.put(octets)
@@ -251,12 +254,7 @@ class ClientConnection:
         self._end(ConnectionClosed(CloseReason.CLOSED))
 
     def _encoded(self, data: bytes) -> bytes:
-        if not self._chunk_left:
-            return self._encoder.encode(data)
-        if len(data) > self._chunk_left:
-            raise LocalProtocolError(f"{len(data)} octets given, {self._chunk_left} are left of the chunk")
-        self._chunk_left -= len(data)
-        return data
+        return self._chunk.encode(data) if self._chunk.left else self._encoder.encode(data)
 
     def _need_body(self) -> None:
         if not self.can_send_body:
@@ -356,7 +354,7 @@ class ClientConnection:
         if outcome not in possible(question):
             self._violate(Violation.UNEXPECTED_REPLY)
             return
-        if self._chunk_left and len(self._asked) == 1 and outcome is success:
+        if self._chunk.left and len(self._asked) == 1 and outcome is success:
             self._violate(Violation.UNSOLICITED_REPLY)  # a yes to octets that were not given yet
             return
         if self._is_one_of_many(question, outcome):

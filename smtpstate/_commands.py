@@ -91,6 +91,7 @@ class AuthResponse:
 
     verb: ClassVar[Verb] = Verb.RESPONSE
     data: bytes = field(repr=False)
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final
@@ -99,6 +100,7 @@ class AuthCancel:
     """A lone "*": the exchange is called off. RFC 4954 section 4."""
 
     verb: ClassVar[Verb] = Verb.RESPONSE
+    deviations: frozenset[Deviation] = field(default=_none, compare=False, repr=False)
 
 
 @final

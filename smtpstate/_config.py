@@ -14,12 +14,12 @@ from smtpstate._choice import announced
 from smtpstate._commands import Mail, Rcpt, Verb
 from smtpstate._errors import GrammarError, LocalProtocolError
 from smtpstate._events import Violation
-from smtpstate._forbidden import FORBIDDEN, Forbidden
 from smtpstate._params import command_line
-from smtpstate._policy import MX, EarlyInput, Policy
+from smtpstate._policy import MX, Policy
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Session
 from smtpstate._syntax import VERDICTS
+from smtpstate._wire import WireRules
 from smtpstate._xclient import XCLIENT_NAMES, XFORWARD_NAMES
 from smtpstate.extensions import BUILT_IN, Extension, check_offers, own_verbs, tables
 
@@ -76,10 +76,9 @@ class ServerConfig:
     more than a keyword. `starttls` says that STARTTLS is offered where TLS is not active yet. With `asks_vrfy` and
     `asks_expn` the application answers these. `lmtp` makes it LMTP (RFC 2033). `mechanisms` are those of AUTH, in upper
     case; see `mechanisms_in()` for where each is offered. `requires_tls` and `requires_auth` are for submission: 530
-    until it is so (RFC 6409 section 4.3). `policy` says what becomes of lines that break the grammar and are understood
-    (`smtpstate.policy`); `forbidden` are the commands that end the session at once, and `early_input` says what becomes
-    of a client that does not wait for replies where it has to. Raises LocalProtocolError for a name that cannot be said
-    and an offer that would not be kept.
+    until it is so (RFC 6409 section 4.3). `policy` says what becomes of lines that break the grammar and are
+    understood, and `wire` what becomes of octets that break the rules whatever they say (`smtpstate.policy`). Raises
+    LocalProtocolError for a name that cannot be said and an offer that would not be kept.
     """
 
     hostname: str
@@ -95,8 +94,7 @@ class ServerConfig:
     requires_auth: bool = False
     extensions: tuple[Extension, ...] = ()
     policy: Policy = MX
-    forbidden: Forbidden = FORBIDDEN
-    early_input: EarlyInput = EarlyInput.FORBID
+    wire: WireRules = field(default_factory=WireRules)
     tables: tuple[ParameterTable, ParameterTable] = field(init=False, repr=False, compare=False)
     verbs: frozenset[str] = field(init=False, repr=False, compare=False)
     _announced: tuple[frozenset[str], frozenset[str]] = field(init=False, repr=False, compare=False)

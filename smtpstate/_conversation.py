@@ -38,6 +38,7 @@ from smtpstate._verbs import Verb
 if TYPE_CHECKING:
     from smtpstate._budget import Limits
     from smtpstate._events import TlsInfo
+    from smtpstate._newlines import BareNewline
     from smtpstate._xclient import XClient, XForward
 
 
@@ -130,6 +131,11 @@ class Conversation:
         if named.address is not None or connected is None:
             return None
         return connected if named.port is None else Peer(connected.address, port)
+
+    @property
+    def bare_newline(self) -> BareNewline:
+        """What is done about bare newlines of who is there now."""
+        return self.config.wire.newlines_of(self.peer, users_only=self.config.requires_auth)
 
     def speak_for(self, client: XClient) -> None:
         """The peer speaks for `client`, who is greeted next. Its address takes the trust away: what follows is theirs.
@@ -301,7 +307,7 @@ class Conversation:
         if due is None:
             return False
         self.sync.fed()
-        if self.config.early_input is EarlyInput.NOTE:
+        if self.config.wire.early_input is EarlyInput.NOTE:
             self.noted |= {due}
             return False
         shown = HIDDEN if self.sync.secret else evidence(self.lines.peek(PEEK))

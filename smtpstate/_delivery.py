@@ -32,7 +32,6 @@ from smtpstate._commands import (
     StartTls,
     Verb,
 )
-from smtpstate._dot import NewlineNormalizer
 from smtpstate._envelope import Recipient, fitted, recipients_of, usable
 from smtpstate._errors import LocalProtocolError, SMTPStateError
 from smtpstate._events import (
@@ -44,6 +43,7 @@ from smtpstate._events import (
     ReplyReceived,
 )
 from smtpstate._international import spelled
+from smtpstate._newlines import Newlines
 from smtpstate._outcomes import Answers, Delivery, Result, is_yes
 from smtpstate._params import BodyType, Parameters
 from smtpstate._quota import plan
@@ -374,7 +374,7 @@ class _Message:
 
     def chunks(self) -> Procedure[Result]:
         """The body by BDAT, a piece a chunk; the next one leaves when the last was taken (RFC 3030 section 2)."""
-        binary, newlines = self.envelope.binary, NewlineNormalizer()
+        binary, newlines = self.envelope.binary, Newlines(normalize=True)
         held, end = b"", b"\r\n"  # the last piece waits for LAST; how the content ends
         while self.client.closed is None:
             piece = yield Wants.CHUNK
@@ -394,7 +394,7 @@ class _Message:
                 if not is_yes(event.reply):
                     self.answers.verdict = event.reply
                     break
-            held = piece if binary else newlines.normalize(piece)
+            held = piece if binary else newlines.read(piece)
             end = held[-2:] or end
         return Result.RETRY
 

@@ -2,56 +2,14 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Final, final
+
+from smtpstate._newlines import Newlines
 
 _CONTEXT_LINE_START: Final = b"\r\n"
 _CONTEXT_CR: Final = b"\r"
 _CONTEXT_NONE: Final = b""
 _END: Final = b"\r\n.\r\n"
-_NO_ANOMALIES: Final[frozenset[Anomaly]] = frozenset()
-
-
-@final
-class Anomaly(Enum):
-    """What content should not hold; RFC 5321 sections 2.3.8 and 4.1.1.4, RFC 5322 section 4.1 for NUL."""
-
-    BARE_CR = "bare CR"
-    BARE_LF = "bare LF"
-    NUL = "NUL"
-
-
-@final
-class AnomalyFinder:
-    """Notes what content should not hold, however it is cut."""
-
-    __slots__ = ("_last_cr", "found")
-
-    def __init__(self) -> None:
-        self._last_cr: bool = False
-        self.found: frozenset[Anomaly] = _NO_ANOMALIES
-
-    def look(self, content: bytes) -> None:
-        """The next piece. A CR that comes last is not bare until the octet after it is known."""
-        if not content:
-            return
-        pairs = content.count(b"\r\n")
-        returns = content.count(b"\r") - pairs
-        feeds = content.count(b"\n") - pairs
-        if self._last_cr:
-            if content.startswith(b"\n"):
-                feeds -= 1
-            else:
-                returns += 1
-        self._last_cr = content.endswith(b"\r")
-        if self._last_cr:
-            returns -= 1
-        if returns:
-            self.found |= {Anomaly.BARE_CR}
-        if feeds:
-            self.found |= {Anomaly.BARE_LF}
-        if b"\0" in content:
-            self.found |= {Anomaly.NUL}
 
 
 @final
@@ -59,27 +17,15 @@ class DotDecoder:
     """Finds the end of one message, and takes off the dots that its sender put in front of lines.
 
     Only CRLF.CRLF ends a message, or .CRLF as the very first thing; the CRLF before the dot belongs to the content
-    (RFC 6152 section 3 counts it so). Bare CR and LF are content, and noted in `anomalies`.
+    (RFC 6152 section 3 counts it so). Bare CR and LF are content here.
     """
 
-    __slots__ = ("_context", "_ended", "_finder", "_held", "_size")
+    __slots__ = ("_context", "_ended", "_held")
 
     def __init__(self) -> None:
         self._context = _CONTEXT_LINE_START  # what the octets before the next one are, as far as it matters
         self._held = b""  # "." or ".CR" at the start of a line: not yet known to be content
         self._ended = False
-        self._size = 0
-        self._finder = AnomalyFinder()
-
-    @property
-    def size(self) -> int:
-        """Octets of content so far."""
-        return self._size
-
-    @property
-    def anomalies(self) -> frozenset[Anomaly]:
-        """What was found in the content so far. A CR that came last is not bare until the octet after it is known."""
-        return self._finder.found
 
     def decode(self, data: bytes) -> tuple[bytes, bytes, bool]:
         """The content in `data`, what follows the end of the message, and whether it has ended.
@@ -112,9 +58,6 @@ class DotDecoder:
             content = content.replace(b"\r\n.", b"\r\n")
         if across:
             content = content[len(context) :]
-        if content:
-            self._size += len(content)
-            self._finder.look(content)
         return content, leftover, self._ended
 
     def _hold_back(self, wire: bytes) -> bytes:
@@ -136,44 +79,18 @@ class DotDecoder:
 
 
 @final
-class NewlineNormalizer:
-    """Makes each bare CR and each bare LF a CRLF, however the content is cut.
-
-    A CRLF is never cut in what comes out: a CR at the end of the data comes out as CRLF at once, and an LF that follows
-    it is then swallowed.
-    """
-
-    __slots__ = ("_after_cr",)
-
-    def __init__(self) -> None:
-        self._after_cr = False
-
-    def normalize(self, data: bytes) -> bytes:
-        """The data with CRLF as its only newline; the same object when there was nothing to change."""
-        if not data:
-            return data
-        if self._after_cr and data.startswith(b"\n"):
-            data = data[1:]
-        self._after_cr = data.endswith(b"\r")
-        pairs = data.count(b"\r\n")
-        if data.count(b"\r") == pairs and data.count(b"\n") == pairs:
-            return data
-        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
-
-
-@final
 class DotEncoder:
     """Puts one message on the wire: CRLF as the only newline, a dot before each line that starts with one."""
 
     __slots__ = ("_line_start", "_newlines")
 
     def __init__(self) -> None:
-        self._newlines = NewlineNormalizer()
+        self._newlines = Newlines(normalize=True)
         self._line_start = True
 
     def encode(self, data: bytes) -> bytes:
         """The octets to send for a piece of content; the same object when there was nothing to change."""
-        data = self._newlines.normalize(data)
+        data = self._newlines.read(data)
         if not data:
             return data
         stuffed = data

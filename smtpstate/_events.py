@@ -103,6 +103,7 @@ class Violation(Enum):
     EARLY_COMMAND = "RFC 2920 section 3.1, octets before the reply to a hello has left"
     EARLY_GROUP = "RFC 2920 section 3.1, octets behind another command that ends its group, before its reply has left"
     EARLY_PLAINTEXT = "RFC 3207 section 4, octets between STARTTLS and the handshake"
+    BARE_NEWLINE = "RFC 5321 section 2.3.8, a CR that no LF follows; or an LF without a CR, where that is refused"
     BASE64 = "RFC 4954 section 4"
     UNKNOWN_MECHANISM = "RFC 4954 section 4, a mechanism that was not offered"
     CHUNK_SIZE = "RFC 3030 section 2, a size that leaves the end of the chunk unknown"
@@ -142,6 +143,7 @@ class ResetCause(Enum):
     HELLO = "another EHLO or HELO"
     REFUSED = "we refused the message"
     TOO_LARGE = "the message passed the size limit"
+    BARE_NEWLINE = "the message had a bare CR or LF, and such are refused"
     CLOSED = "the connection ended"
 
 

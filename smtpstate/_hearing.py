@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, assert_never, final
 
-from smtpstate._admission import admit, admit_response, announced, refuse_long
+from smtpstate._admission import admit, admit_response, announced, refuse_bare_cr, refuse_long
 from smtpstate._commands import AuthCancel, AuthResponse, Bdat, Command, Mail, Rcpt, StartTls, Verb, XClient
 from smtpstate._config import (
     EARLY_PLAINTEXT,
@@ -18,6 +18,8 @@ from smtpstate._early import early, has_to_wait
 from smtpstate._errors import GrammarError
 from smtpstate._events import CommandRefused, Flow, Timer, Violation
 from smtpstate._evidence import HIDDEN, evidence, masked
+from smtpstate._lines import LineEnding
+from smtpstate._newlines import BareNewline
 from smtpstate._quota import Excess, Tally
 from smtpstate._state import Outcome
 from smtpstate._syntax import AUTH_CANCELLED, COMMANDS, find_verb
@@ -39,10 +41,6 @@ _EXCESSES: Final[dict[Excess, tuple[Violation, Reply]]] = {
     Excess.RECIPIENTS: (Violation.TOO_MANY_RECIPIENTS, TOO_MANY_RECIPIENTS),
     Excess.DOMAINS: (Violation.TOO_MANY_DOMAINS, TOO_MANY_DOMAINS),
 }
-
-
-# No command here, or none that this server has.
-_UNKNOWN: Final = frozenset({Violation.UNKNOWN_COMMAND, Violation.NOT_IMPLEMENTED})
 
 
 def _verb_of(line: bytes, own: Container[str]) -> Verb | None:
@@ -75,18 +73,22 @@ class Hearing:
             return talk.need(Flow.NEED_DATA)
         talk.budgets.expect(Timer.COMMAND)
         talk.heard(masked(line.data))
-        if talk.ends_for(talk.conduct.command()):
+        if talk.ends_for(talk.conduct.command()) or self._ends_for_newline(line):
             return None
-        admitted = refuse_long(line, talk.lines.dropped, limit) or admit(
-            line.data,
-            talk.session,
-            config.offered(secure=talk.session.secure, auth=bool(talk.mechanisms)),
-            talk.mechanisms,
-            config.tables,
-            config.verbs,
-            utf8=talk.transaction is not None and talk.transaction.mail.smtputf8,
-            policy=config.policy,
-            ending=line.ending,
+        admitted = (
+            refuse_long(line, talk.lines.dropped, limit)
+            or refuse_bare_cr(line.data)
+            or admit(
+                line.data,
+                talk.session,
+                config.offered(secure=talk.session.secure, auth=bool(talk.mechanisms)),
+                talk.mechanisms,
+                config.tables,
+                config.verbs,
+                utf8=talk.transaction is not None and talk.transaction.mail.smtputf8,
+                policy=config.policy,
+                ending=line.ending,
+            )
         )
         if self._forbids(line, admitted):
             start = talk.lines.dropped if line.too_long else line.data
@@ -108,11 +110,12 @@ class Hearing:
 
     def _forbids(self, line: Line, admitted: Command | CommandRefused) -> bool:
         """Whether no mail client says that."""
-        forbidden = self._talk.config.forbidden
+        config = self._talk.config
+        forbidden = config.wire.forbidden
         if line.too_long:  # its end, where HTTP has its version, is gone
             return _verb_of(self._talk.lines.dropped, ()) is None and forbidden.forbids(self._talk.lines.dropped)
-        unknown = isinstance(admitted, CommandRefused) and admitted.violation in _UNKNOWN
-        return forbidden.forbids(line.data, known=not unknown)
+        refused = isinstance(admitted, CommandRefused)
+        return forbidden.forbids(line.data, known=not refused or _verb_of(line.data, config.verbs) is not None)
 
     def _came_early(self, line: Line, admitted: Command | CommandRefused) -> bool:
         """Whether the session ends for what stands behind a command that was to be the last of its group."""
@@ -134,9 +137,9 @@ class Hearing:
         if line is None:
             return talk.need(Flow.NEED_DATA)
         talk.heard(HIDDEN)
-        if talk.pause(Violation.EARLY_GROUP, secret=True):
+        if self._ends_for_newline(line) or talk.pause(Violation.EARLY_GROUP, secret=True):
             return None
-        match admitted := admit_response(line):
+        match admitted := admit_response(line, talk.config.policy):
             case CommandRefused():
                 talk.session.advance(Verb.RESPONSE, Outcome.FAIL)
                 talk.budgets.expect(Timer.COMMAND)
@@ -150,6 +153,14 @@ class Hearing:
             case _:
                 assert_never(admitted)
         return None
+
+    def _ends_for_newline(self, line: Line) -> bool:
+        """Ends the session where a line ended with LF alone and none such is taken; whether it did."""
+        talk = self._talk
+        if line.ending is LineEnding.CRLF or talk.bare_newline is not BareNewline.REJECT:
+            return False
+        talk.violate(Violation.BARE_NEWLINE, talk.config.wire.bare_newline_refusal)
+        return True
 
     def _take(self, command: Command) -> None:
         talk, row = self._talk, COMMANDS[command.verb]

@@ -1,4 +1,4 @@
-"""ProxyReader: what a load balancer says of the client, before TLS and before SMTP. And whom to believe it.
+"""ProxyReader: what a load balancer says of the client, before TLS and before SMTP.
 
 "Section" without a document means the PROXY protocol, https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt.
 """
@@ -8,17 +8,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum, IntEnum, unique
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, final
 
 from smtpstate._events import CloseReason, ConnectionClosed, Flow, Peer
+from smtpstate._networks import unmapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from smtpstate._budget import Clock
 
-Network: TypeAlias = IPv4Network | IPv6Network
 ProxyVersion: TypeAlias = Literal[1, 2]
 
 MAX_OCTETS: Final = 4096  # a whole header of version 2; addresses and all registered TLVs need less than half of it
@@ -313,13 +311,7 @@ def _port(text: bytes) -> bytes:
 
 
 def _peer(address: IPv4Address | IPv6Address, port: bytes) -> Peer:
-    return Peer(str(_unmapped(address)), int.from_bytes(port, "big"))
-
-
-def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """An IPv4 address that is dressed as one of IPv6 (RFC 4291 section 2.5.5.2) is meant to be IPv4."""
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return address if mapped is None else mapped
+    return Peer(str(unmapped(address)), int.from_bytes(port, "big"))
 
 
 def _parse_block(header: bytes) -> ProxyHeader | ProxyFault:
@@ -389,20 +381,3 @@ def crc32c(data: bytes) -> int:
     for octet in data:
         crc = (crc >> 8) ^ _CRC32C[(crc ^ octet) & 0xFF]
     return crc ^ 0xFFFFFFFF
-
-
-def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """ADDRESS or ADDRESS/BITS each. Raises ValueError, also where bits are set that the mask leaves out."""
-    return tuple(ip_network(text) for text in texts)
-
-
-def trusted(address: str, networks: Iterable[Network]) -> bool:
-    """Whether `address` is in one of `networks`. None of them trusts nobody, and what is no IP address is in none.
-
-    An IPv4 address that is mapped into IPv6 counts as IPv4, and a scope ("%eth0") does not count.
-    """
-    try:
-        parsed = _unmapped(ip_address(address))
-    except ValueError:
-        return False
-    return any(parsed in network for network in networks)

@@ -35,14 +35,16 @@ class Reception:
 
     def begin(self) -> None:
         """A whole message follows: DATA was answered 354."""
-        self._intake = Intake(self._talk.config.limits.message)
+        self._intake = Intake(self._talk.config.limits.message, newline=self._talk.bare_newline)
         self._talk.budgets.expect(Timer.BODY)
 
     def begin_chunk(self, chunk: Bdat) -> None:
         """The octets of `chunk` follow, the first one's or the next one's."""
         talk = self._talk
         if talk.session.phase is not Phase.CHUNKED:
-            self._intake = Intake(talk.config.limits.message, chunked=True, binary=talk.session.binary)
+            self._intake = Intake(
+                talk.config.limits.message, chunked=True, binary=talk.session.binary, newline=talk.bare_newline
+            )
         self._intake.begin_chunk(chunk)
         talk.session.advance(Verb.BDAT, Outcome.MORE)
         self._expect(chunk.size)
@@ -52,7 +54,7 @@ class Reception:
 
     def begin_refused(self, refused: CommandRefused, size: int) -> None:
         """The `size` octets of a refused BDAT follow all the same, and are no commands (RFC 3030 section 2)."""
-        self._intake = Intake(self._talk.config.limits.message, chunked=True)
+        self._intake = Intake(self._talk.config.limits.message, chunked=True, binary=True)
         self._intake.begin_chunk(Bdat(size))
         self._refused = refused
         self._expect(size)
@@ -81,6 +83,7 @@ class Reception:
         content = intake.read(talk.lines)
         if intake.too_large:
             self.doom(MESSAGE_TOO_LARGE, ResetCause.TOO_LARGE)
+        self._judge()
         if intake.hopeless:
             talk.violate(Violation.MESSAGE_TOO_LARGE, MESSAGE_TOO_LARGE)
         elif content and intake.refusal is None:
@@ -90,6 +93,8 @@ class Reception:
     def _end(self) -> None:
         """The message or chunk was read, and all of it was handed out before: refusals came in time."""
         talk, intake = self._talk, self._intake
+        intake.finish()
+        self._judge()
         talk.heard(b"(%d octets)%s" % (intake.size, b" ." if intake.last else b""))
         talk.budgets.expect(Timer.COMMAND)
         if intake.refusal is None:
@@ -102,6 +107,11 @@ class Reception:
             talk.say(intake.refusal)
         talk.answer(Verb.END if intake.last else Verb.CHUNK, intake.refusal)
         talk.blame(intake.refusal)
+
+    def _judge(self) -> None:
+        """Bare newlines where none are taken; the sender hears of it at the end, when it listens."""
+        if self._intake.misspelled:
+            self.doom(self._talk.config.wire.bare_newline_refusal, ResetCause.BARE_NEWLINE)
 
     def drop(self) -> Flow | None:
         """Drops the octets of a refused BDAT, which is answered at their end."""

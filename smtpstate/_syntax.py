@@ -236,11 +236,15 @@ def _parse_bdat(argument: str, raw: bytes, notes: Notes) -> Command:
     return Bdat(int(match[1]), match[2] is not None, raw, notes.flagged)
 
 
-def parse_response(line: bytes) -> AuthResponse | AuthCancel:
-    """A line of an AUTH exchange, without its ending: base64, or a lone "*". Raises GrammarError."""
+def parse_response(line: bytes, notes: Notes | None = None) -> AuthResponse | AuthCancel:
+    """A line of an AUTH exchange, without its ending: base64, or a lone "*". Raises GrammarError.
+
+    What `notes` has flagged of it goes into its `deviations`.
+    """
+    flagged = (notes or Notes()).flagged
     if line == b"*":
-        return AuthCancel()
-    return AuthResponse(decode_base64(line.decode("latin-1")))
+        return AuthCancel(flagged)
+    return AuthResponse(decode_base64(line.decode("latin-1")), flagged)
 
 
 _HELLO_OK: Final = Reply(250)

@@ -77,8 +77,8 @@ class Seat:
     ) -> None:
         if config is None:
             config = ServerConfig("mx.example.org", limits or Limits())
-        if config.early_input is not early_input:
-            config = replace(config, early_input=early_input)
+        if config.wire.early_input is not early_input:
+            config = replace(config, wire=replace(config.wire, early_input=early_input))
         self.clock = ManualClock()
         self.traced: list[TraceLine] = []
         self.connection = ServerConnection(

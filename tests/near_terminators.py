@@ -1,12 +1,14 @@
 """Everything that looks like the end of a message and is none: data for tests and for the documentation.
 
 Each `near` stands in the middle of content, after an octet that is not CR and before one that is not LF or a dot. It
-must not end the message; `content` is what it is once the dots in front of lines are off.
+must not end the message; `content` is what it is once the dots in front of lines are off, and `normalized` what it is
+once each bare CR and LF is a CRLF besides.
 """
 
+import re
 from typing import Final, NamedTuple
 
-from smtpstate._dot import Anomaly
+from smtpstate._newlines import Anomaly
 
 CR: Final = Anomaly.BARE_CR
 LF: Final = Anomaly.BARE_LF
@@ -20,6 +22,11 @@ class NearTerminator(NamedTuple):
     content: bytes
     anomalies: frozenset[Anomaly]
     reason: str
+
+    @property
+    def normalized(self) -> bytes:
+        """The same with clean newlines; a dot that then stands alone on its line is content all the same."""
+        return re.sub(rb"\r\n|\r|\n", b"\r\n", self.content)
 
 
 def _row(near: bytes, content: bytes, reason: str, *anomalies: Anomaly) -> NearTerminator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smtpstate._admission import admit, admit_response, announced, refuse_long
+from smtpstate._admission import admit, admit_response, announced, refuse_bare_cr, refuse_long
 from smtpstate._commands import (
     Auth,
     AuthCancel,
@@ -185,6 +185,42 @@ def test_lines_that_are_too_long(line: Line, dropped: bytes, violation: Violatio
 def test_what_a_line_of_an_exchange_is(line: Line, response: object, reason: str) -> None:
     found = admit_response(line)
     assert (found.violation if isinstance(found, CommandRefused) else found) == response, reason
+
+
+@pytest.mark.parametrize("octets", [b"YQ==", b"*"])
+def test_a_line_of_an_exchange_that_ends_with_lf_is_what_the_policy_makes_of_it(octets: bytes) -> None:
+    line = Line(octets, LineEnding.LF, too_long=False)
+    taken, refused = admit_response(line, MX), admit_response(line, STRICT)
+    assert isinstance(taken, AuthResponse | AuthCancel)
+    assert taken.deviations == {Deviation.BARE_LF}
+    assert isinstance(refused, CommandRefused)
+    assert (refused.violation, refused.line, refused.reply.code) == (Violation.ARGUMENT, b"***", 501)
+    assert refused.deviation is Deviation.BARE_LF
+
+
+@pytest.mark.parametrize(
+    ("line", "violation", "reason"),
+    [
+        (b"NOOP", None, "none"),
+        (b"NOOP\r", Violation.BARE_NEWLINE, "CR CR LF"),
+        (b"\rNOOP", Violation.BARE_NEWLINE, "in front"),
+        (b"NOOP\rQUIT", Violation.BARE_NEWLINE, "two lines, to some"),
+        (b"MAIL FROM:<a\r@b.example>", Violation.BARE_NEWLINE, "in an address"),
+        (b"BDAT 5\r", Violation.CHUNK_SIZE, "octets follow, and nobody knows how many"),
+        (b"bdat\r5", Violation.CHUNK_SIZE, "octets may follow"),
+    ],
+)
+def test_a_bare_cr_is_500_wherever_it_stands(line: bytes, violation: Violation | None, reason: str) -> None:
+    refused = refuse_bare_cr(line)
+    assert (None if refused is None else refused.violation) is violation, reason
+    if refused is not None:
+        assert (refused.line, refused.reply.code, str(refused.reply.enhanced)) == (line, 500, "5.5.2")
+
+
+def test_a_bare_cr_tells_no_secret() -> None:
+    refused = refuse_bare_cr(b"AUTH PLAIN c2VjcmV0\r")
+    assert refused is not None
+    assert refused.line == b"AUTH PLAIN ***"
 
 
 UTF8_OFFERED = OFFERS | {"SMTPUTF8"}

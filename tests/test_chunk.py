@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from smtpstate._chunk import ChunkDecoder
-from smtpstate._dot import Anomaly
+from smtpstate._chunk import ChunkDecoder, ChunkEncoder
+from smtpstate._errors import LocalProtocolError
 
 CUTS = (1, 2, 3, 4, 99)
 
 
-def test_in_a_binary_message_nothing_is_an_anomaly() -> None:
-    """RFC 3030 section 3."""
-    decoder = ChunkDecoder(binary=True)
-    decoder.begin(256)
-    assert decoder.decode(bytes(range(256))) == (bytes(range(256)), b"", True)
-    assert (decoder.size, decoder.anomalies) == (256, frozenset())
-
-
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize(
-    ("chunks", "anomalies", "reason"),
+    ("chunks", "reason"),
     [
-        ([b""], set(), "an empty one"),
-        ([b"abc"], set(), "one"),
-        ([b"abc", b"", b"de"], set(), "several"),
-        ([b".\r\n", b".\r\n"], set(), "dots end nothing"),
-        ([b"a\r", b"\nb\r\n"], set(), "a CRLF across two chunks"),
-        ([b"a\r", b"b"], {Anomaly.BARE_CR}, "a CR alone"),
-        ([b"a", b"\nb"], {Anomaly.BARE_LF}, "an LF alone"),
-        ([b"a\0"], {Anomaly.NUL}, "NUL"),
-        ([bytes(range(256)) * 3], set(Anomaly), "any octet is content"),
+        ([b""], "an empty one"),
+        ([b"abc"], "one"),
+        ([b"abc", b"", b"de"], "several"),
+        ([b".\r\n", b".\r\n"], "dots end nothing"),
+        ([b"a\r", b"\nb\r\n"], "a CRLF across two chunks"),
+        ([bytes(range(256)) * 3], "any octet is content"),
     ],
 )
-def test_chunks_are_counted_off(chunks: list[bytes], anomalies: set[Anomaly], reason: str, cut: int) -> None:
+def test_chunks_are_counted_off(chunks: list[bytes], reason: str, cut: int) -> None:
     decoder = ChunkDecoder()
     seen = b""
     for chunk in chunks:
@@ -47,8 +36,6 @@ def test_chunks_are_counted_off(chunks: list[bytes], anomalies: set[Anomaly], re
             seen += content
         assert wire == b"NEXT", reason
     assert seen == b"".join(chunks), reason
-    assert decoder.size == len(seen)
-    assert decoder.anomalies == anomalies
 
 
 def test_a_piece_that_fits_comes_out_as_the_same_object() -> None:
@@ -67,4 +54,74 @@ def test_a_huge_chunk_costs_nothing_until_it_comes() -> None:
     decoder = ChunkDecoder()
     decoder.begin(2**63 - 1)
     assert decoder.decode(b"abc") == (b"abc", b"", False)
-    assert decoder.size == 3
+
+
+def test_the_octets_to_send_are_as_many_as_were_announced() -> None:
+    encoder = ChunkEncoder()
+    encoder.begin(5, first=True, last=True, binary=False)
+    piece = b"a\r\n"
+    assert encoder.encode(piece) is piece
+    assert encoder.left == 2
+    with pytest.raises(LocalProtocolError, match="3 octets given, 2 are left of the chunk"):
+        encoder.encode(b"bcd")
+    assert encoder.encode(b"bc") == b"bc"
+    assert encoder.left == 0
+
+
+SENT: list[tuple[list[list[bytes]], str, str]] = [
+    ([[b"a\r\n"]], "", "lines"),
+    ([[b"a\r", b"\nb"]], "", "cut between CR and LF"),
+    ([[b"a\r"], [b"\nb"]], "", "a CRLF across two chunks"),
+    ([[b"a\r"], [], [b"\n"]], "", "with an empty one between"),
+    ([[b"\0\xff"]], "", "any other octet"),
+    ([[b"a\nb"]], "bare LF", "an LF alone"),
+    ([[b"a", b"\nb"]], "bare LF", "that comes first in a piece"),
+    ([[b"a"], [b"\nb"]], "bare LF", "that comes first in a chunk"),
+    ([[b"a\rb"]], "bare CR", "a CR alone"),
+    ([[b"a\r", b"b"]], "bare CR", "cut after it"),
+    ([[b"a\r"], [b"b"]], "bare CR", "at the end of a chunk"),
+    ([[b"a\r"]], "bare CR", "at the end of the last chunk"),
+    ([[b"a\r"], []], "bare CR", "that an empty last chunk follows"),
+    ([[b"a\n\rb"]], "bare CR and bare LF", "both"),
+]
+
+
+def send(encoder: ChunkEncoder, chunks: list[list[bytes]], *, binary: bool) -> None:
+    for index, chunk in enumerate(chunks):
+        last = index == len(chunks) - 1
+        encoder.begin(sum(map(len, chunk)), first=not index, last=last, binary=binary)
+        for piece in chunk:
+            assert encoder.encode(piece) is piece
+
+
+@pytest.mark.parametrize(("chunks", "wrong", "reason"), SENT)
+def test_a_bare_newline_is_not_sent_in_lines(chunks: list[list[bytes]], wrong: str, reason: str) -> None:
+    encoder = ChunkEncoder()
+    if not wrong:
+        send(encoder, chunks, binary=False)
+        return
+    with pytest.raises(LocalProtocolError, match=f"^{wrong} in a chunk"):
+        send(encoder, chunks, binary=False)
+    send(encoder, [[b"another\r\n"]], binary=False)
+
+
+@pytest.mark.parametrize(("chunks", "wrong", "reason"), SENT)
+def test_what_is_binary_is_sent_as_it_is(chunks: list[list[bytes]], wrong: str, reason: str) -> None:
+    send(ChunkEncoder(), chunks, binary=True)
+
+
+def test_what_was_refused_changes_nothing() -> None:
+    encoder = ChunkEncoder()
+    encoder.begin(3, first=True, last=True, binary=False)
+    encoder.encode(b"\r")
+    for wrong in (b"a", b"\n\n", b"\n\r"):
+        with pytest.raises(LocalProtocolError):
+            encoder.encode(wrong)
+    assert encoder.left == 2
+    assert encoder.encode(b"\na") == b"\na"
+    encoder.begin(1, first=True, last=False, binary=False)
+    encoder.encode(b"\r")
+    with pytest.raises(LocalProtocolError):
+        encoder.begin(0, first=False, last=True, binary=False)
+    encoder.begin(1, first=False, last=True, binary=False)
+    assert encoder.encode(b"\n") == b"\n"

@@ -34,7 +34,7 @@ CHUNKS: list[tuple[list[tuple[int, list[bytes]]], list[bytes], str]] = [
     ([(0, [])], [b"BDAT 0 LAST\r\n"], "an empty message"),
     ([(2, [b"hi"])], [b"BDAT 2 LAST\r\nhi"], "one chunk, one piece"),
     ([(4, [b"a", b"", b"b\r\n"])], [b"BDAT 4 LAST\r\nab\r\n"], "a chunk in pieces"),
-    ([(3, [b"a\nb"]), (0, [])], [b"BDAT 3\r\na\nb", b"BDAT 0 LAST\r\n"], "octets are octets, and the end may be empty"),
+    ([(3, [b"a\0b"]), (0, [])], [b"BDAT 3\r\na\0b", b"BDAT 0 LAST\r\n"], "octets are octets, and the end may be empty"),
     ([(5, [b".\r\n.\r"]), (1, [b"\n"])], [b"BDAT 5\r\n.\r\n.\r", b"BDAT 1 LAST\r\n\n"], "no dot is stuffed"),
     ([(0, []), (2, [b"\0\xff"])], [b"BDAT 0\r\n", b"BDAT 2 LAST\r\n\0\xff"], "an empty chunk, and any octets"),
 ]
@@ -80,6 +80,24 @@ def test_too_many_octets_are_refused_and_change_nothing(given: bytes):
         wire.client.send(Body(b"x" * (5 - len(given))))
     wire.client.send(Body(b"abcd"[len(given) :]))
     assert codes(wire.events()) == [("BDAT", 250)]
+
+
+def test_a_bare_newline_is_refused_and_changes_nothing():
+    wire = addressed(
+        (b"BDAT 3\r\na\r\n", b"250 ok\r\n"), (b"BDAT 1\r\n\r", b"250 ok\r\n"), (b"BDAT 1 LAST\r\n\n", b"250 ok\r\n")
+    )
+    wire.client.send(Bdat(3))
+    for wrong in (b"a\nb", b"a\rb", b"\n"):
+        with pytest.raises(LocalProtocolError, match="lines end with CRLF where MAIL has no BODY=BINARYMIME"):
+            wire.client.send(Body(wrong))
+    wire.client.send(Body(b"a\r"))
+    wire.client.send(Body(b"\n"))
+    wire.events()
+    wire.say(Bdat(1), Body(b"\r"), at_once=True)
+    with pytest.raises(LocalProtocolError, match="bare CR in a chunk"):
+        wire.client.send(Bdat(0, last=True))
+    assert codes(wire.say(Bdat(1, last=True), Body(b"\n"), at_once=True)) == [("BDAT", 250)]
+    assert not wire.script
 
 
 @pytest.mark.parametrize("item", [Noop(), Rset(), Quit(), ME, YOU, Data(), Bdat(1), Ehlo("me.example"), EndOfMessage()])

@@ -26,8 +26,11 @@ from smtpstate._events import (
     TransactionReset,
     Violation,
 )
+from smtpstate._networks import parse_networks
+from smtpstate._newlines import BareNewline
 from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase
+from smtpstate._wire import WireRules
 from smtpstate._xclient import Absence, XClient, XForward
 
 OK = Reply(250, "OK", enhanced="2.0.0")
@@ -390,3 +393,24 @@ def test_who_speaks_for_others_does_not_lend_them_its_certificate() -> None:
     conversation.session.phase = Phase.GREETED
     conversation.speak_for(XClient(helo="b"))
     assert "EXTERNAL" not in conversation.mechanisms
+
+
+@pytest.mark.parametrize(
+    ("peer", "client", "what", "reason"),
+    [
+        (Peer("192.0.2.7"), None, BareNewline.NOTE, "excluded"),
+        (Peer("198.51.100.7"), None, BareNewline.REJECT, "of users only"),
+        (Peer("192.0.2.7"), XClient(address="198.51.100.7"), BareNewline.REJECT, "who speaks is not who connected"),
+        (Peer("198.51.100.7"), XClient(address="192.0.2.7"), BareNewline.NOTE, "nor the other way round"),
+    ],
+)
+def test_bare_newlines_are_those_of_whoever_is_there(
+    peer: Peer, client: XClient | None, what: BareNewline, reason: str
+) -> None:
+    rules = WireRules(bare_newline_exclusions=parse_networks(["192.0.2.0/24"]))
+    config = ServerConfig("mx.example.org", requires_auth=True, wire=rules)
+    conversation = Conversation(config, None, handshake=False, peer=peer, trusted=True)
+    conversation.answer(Verb.CONNECT, Reply(220))
+    if client is not None:
+        conversation.speak_for(client)
+    assert conversation.bare_newline is what, reason

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpstate._dot import Anomaly, AnomalyFinder, DotDecoder, DotEncoder, NewlineNormalizer
+from smtpstate._dot import DotDecoder, DotEncoder
 from tests.near_terminators import NEAR_TERMINATORS, NearTerminator
 
 CUTS = (1, 2, 3, 4, 99)
@@ -55,22 +55,12 @@ def reference(wire: bytes) -> tuple[bytes, bytes, bool]:
         rest = after
 
 
-def reference_anomalies(content: bytes) -> frozenset[Anomaly]:
-    found = {
-        Anomaly.BARE_CR: re.search(rb"\r(?!\n)", content),
-        Anomaly.BARE_LF: re.search(rb"(?<!\r)\n", content),
-        Anomaly.NUL: re.search(rb"\0", content),
-    }
-    return frozenset(anomaly for anomaly, match in found.items() if match)
-
-
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("row", NEAR_TERMINATORS, ids=lambda row: row.reason)
 def test_what_only_looks_like_the_end_does_not_end_a_message(row: NearTerminator, cut: int) -> None:
     decoder = DotDecoder()
     wire = b"first" + row.near + b"second" + END + b"MAIL"
     assert decode(decoder, pieces(wire, [cut])) == (b"first" + row.content + b"second\r\n", b"MAIL", True)
-    assert decoder.anomalies == row.anomalies
 
 
 @pytest.mark.parametrize("row", NEAR_TERMINATORS, ids=lambda row: row.reason)
@@ -79,9 +69,7 @@ def test_a_near_terminator_that_is_sent_as_content_arrives_with_clean_newlines(r
     encoder = DotEncoder()
     wire = encoder.encode(content) + encoder.finish()
     decoder = DotDecoder()
-    clean = re.sub(rb"\r\n|\r|\n", b"\r\n", content)
-    assert decoder.decode(wire) == (clean, b"", True)
-    assert decoder.anomalies <= {Anomaly.NUL}
+    assert decoder.decode(wire) == (b"first" + row.normalized + b"second\r\n", b"", True)
 
 
 def test_the_near_terminators_are_many_and_each_is_there_once() -> None:
@@ -116,7 +104,6 @@ def test_the_near_terminators_are_many_and_each_is_there_once() -> None:
 def test_wire_to_content(wire: bytes, content: bytes, leftover: bytes, ended: bool, reason: str, cut: int) -> None:
     decoder = DotDecoder()
     assert decode(decoder, pieces(wire, [cut])) == (content, leftover, ended), reason
-    assert decoder.size == len(content)
 
 
 @settings(deadline=None, derandomize=True)
@@ -132,8 +119,6 @@ def test_any_cut_gives_what_a_line_at_a_time_gives(wire: bytes, sizes: list[int]
         assert content[len(got[0]) :] in (b"", b"\r")
         return
     assert got == (content, leftover, ended)
-    assert decoder.size == len(content)
-    assert decoder.anomalies == reference_anomalies(content)
 
 
 @settings(deadline=None, derandomize=True)
@@ -149,30 +134,6 @@ def test_any_content_arrives_as_it_was_but_for_its_newlines(
         clean += b"\r\n"
     decoder = DotDecoder()
     assert decode(decoder, pieces(encoded + b"QUIT", read)) == (clean, b"QUIT", True)
-    assert decoder.anomalies <= {Anomaly.NUL}
-
-
-@pytest.mark.parametrize(
-    ("fed", "anomalies", "reason"),
-    [
-        ([b"a\r"], (), "a CR that came last may get its LF yet"),
-        ([b"a\r", b"\nb"], (), "and did"),
-        ([b"a\r", b"b"], (Anomaly.BARE_CR,), "and did not"),
-        ([b"a\r", b"\r\n"], (Anomaly.BARE_CR,), "two CR, one LF, cut after the first"),
-        ([b"a\r\r", b"\n"], (Anomaly.BARE_CR,), "two CR, one LF, cut after the second"),
-        ([b"a", b"\n"], (Anomaly.BARE_LF,), "an LF that comes first in a piece"),
-        ([b"\n"], (Anomaly.BARE_LF,), "an LF that comes first of all"),
-        ([b"\r\n.\r", b"b"], (Anomaly.BARE_CR,), "a CR that was held back"),
-        ([b"\r\n.", b"\n"], (Anomaly.BARE_LF,), "an LF after a dot that was held back"),
-        ([b"\r\n.", b"\r\n\n"], (), "what comes after the end is not content"),
-        ([b"\0", b"b"], (Anomaly.NUL,), "found once, kept"),
-        ([b"a\r\nb\r\n"], (), "nothing wrong"),
-    ],
-)
-def test_anomalies_are_right_across_cuts(fed: list[bytes], anomalies: tuple[Anomaly, ...], reason: str) -> None:
-    decoder = DotDecoder()
-    decode(decoder, fed)
-    assert decoder.anomalies == frozenset(anomalies), reason
 
 
 def test_a_piece_without_a_dot_at_the_start_of_a_line_comes_out_as_the_same_object() -> None:
@@ -192,7 +153,7 @@ def test_nothing_after_the_end_is_looked_at() -> None:
     assert decoder.decode(b".\r\na\r\n.\r\n") == (b"", b"a\r\n.\r\n", True)
     data = b"b\r\n.\r\n"
     content, leftover, ended = decoder.decode(data)
-    assert (content, ended, decoder.size) == (b"", True, 0)
+    assert (content, ended) == (b"", True)
     assert leftover is data
 
 
@@ -237,17 +198,6 @@ def test_content_with_nothing_to_change_is_sent_as_the_same_object() -> None:
         assert encoder.encode(data) is data
 
 
-@settings(deadline=None, derandomize=True)
-@given(wires, cuts)
-def test_normalising_makes_every_newline_crlf_and_never_cuts_one(content: bytes, sizes: list[int]) -> None:
-    normalizer = NewlineNormalizer()
-    out = [normalizer.normalize(piece) for piece in pieces(content, sizes)]
-    assert b"".join(out) == re.sub(rb"\r\n|\r|\n", b"\r\n", content)
-    for piece in out:
-        assert not piece.startswith(b"\n")
-        assert not piece.endswith(b"\r")
-
-
 def test_octet_by_octet_holds_back_at_most_two() -> None:
     decoder = DotDecoder()
     emitted = 0
@@ -256,11 +206,3 @@ def test_octet_by_octet_holds_back_at_most_two() -> None:
         emitted += len(decoder.decode(wire[fed : fed + 1])[0])
         dots = sum(line.startswith(b".") for line in wire[: fed + 1].split(b"\r\n"))
         assert 0 <= fed + 1 - emitted - dots <= 1
-
-
-def test_nothing_is_not_looked_at() -> None:
-    finder = AnomalyFinder()
-    finder.look(b"a\r")
-    finder.look(b"")
-    finder.look(b"\n")
-    assert finder.found == set()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from smtpstate import (
+    AuthResponse,
     CloseReason,
     CommandRefused,
     Connected,
     Limits,
     Mail,
+    Noop,
     Rset,
     ServerConfig,
     ServerConnection,
@@ -17,7 +21,7 @@ from smtpstate import (
     Violation,
 )
 from smtpstate._xclient import XClient
-from smtpstate.policy import MX, STRICT, Deviation, Policy
+from smtpstate.policy import MX, STRICT, BareNewline, Deviation, Policy, WireRules
 from tests.helpers import Seat, codes, in_transaction, ready
 
 
@@ -127,3 +131,42 @@ def test_calling_off_too_often_ends_the_session() -> None:
         assert codes(challenged(seat).say(b"*\r\n")) == [501]
     assert codes(challenged(seat).say(b"*\r\n")) == [501, 421]
     assert ended_by(seat) is Violation.TOO_MANY_AUTH_FAILURES
+
+
+NEWLINES: list[tuple[BareNewline, bytes, list[int], Violation | None, str]] = [
+    (BareNewline.NOTE, b"NOOP\nNOOP\r\n", [250, 250], None, "taken"),
+    (BareNewline.NORMALIZE, b"NOOP\nNOOP\r\n", [250, 250], None, "taken"),
+    (BareNewline.REJECT, b"NOOP\nNOOP\r\n", [550], Violation.BARE_NEWLINE, "the end"),
+    (BareNewline.REJECT, b"NOPE\n", [550], Violation.BARE_NEWLINE, "whatever it says"),
+    (BareNewline.REJECT, b"x" * 20_000 + b"\n", [550], Violation.BARE_NEWLINE, "however long it is"),
+    (BareNewline.REJECT, b"BDAT 5\nNOOP\n", [550], Violation.BARE_NEWLINE, "its octets are no commands"),
+    (BareNewline.NOTE, b"BDAT 5\r\r\nNOOP\n", [500], Violation.CHUNK_SIZE, "nobody knows where its octets begin"),
+    (BareNewline.NOTE, b"NOOP\r\r\nNOOP\r\n", [500, 250], None, "a CR not before LF, whatever the rule"),
+    (BareNewline.REJECT, b"NOOP\r\r\nNOOP\r\n", [500, 250], None, "a CR not before LF, whatever the rule"),
+]
+
+
+@pytest.mark.parametrize(("what", "said", "answers", "violation", "reason"), NEWLINES)
+def test_what_becomes_of_a_bare_newline(
+    what: BareNewline, said: bytes, answers: list[int], violation: Violation | None, reason: str
+) -> None:
+    seat = ready(ServerConfig("mx.example.org", wire=WireRules(what)))
+    assert codes(seat.say(said)) == answers, reason
+    if violation is None:
+        flagged = [one for event in seat.events if isinstance(event, Noop) for one in event.deviations]
+        assert flagged == ([Deviation.BARE_LF] if answers[0] == 250 else [])
+        assert [event.violation for event in seat.events if isinstance(event, CommandRefused)] == (
+            [] if answers[0] == 250 else [Violation.BARE_NEWLINE]
+        )
+    else:
+        assert ended_by(seat) is violation
+
+
+@pytest.mark.parametrize(("what", "answer"), [(BareNewline.NOTE, 334), (BareNewline.REJECT, 521)])
+def test_a_response_that_ends_with_lf_is_as_a_command(what: BareNewline, answer: int) -> None:
+    seat = challenged(ready(replace(AUTH, wire=WireRules(what, bare_newline_code=521))))
+    assert codes(seat.say(b"YWJj\n")) == [answer]
+    if answer == 334:
+        assert [event.deviations for event in seat.events if isinstance(event, AuthResponse)] == [{Deviation.BARE_LF}]
+    else:
+        assert ended_by(seat) is Violation.BARE_NEWLINE

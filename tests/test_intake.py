@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from smtpstate._commands import Bdat, EndOfMessage
-from smtpstate._dot import Anomaly
 from smtpstate._intake import Intake
 from smtpstate._lines import LineReader
+from smtpstate._newlines import Anomaly, BareNewline
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,39 @@ def test_the_announced_sizes_are_held_against_the_limit_together(sizes: tuple[in
     for size in sizes:
         intake.begin_chunk(Bdat(size))
     assert (intake.too_large, intake.hopeless, intake.size) == (too_large, False, 0)
+
+
+@pytest.mark.parametrize(
+    ("newline", "content", "misspelled"),
+    [
+        (BareNewline.NOTE, b"a\n\r.\r\n", False),
+        (BareNewline.NORMALIZE, b"a\r\n\r\n.\r\n", False),
+        (BareNewline.REJECT, b"a\n\r.\r\n", True),
+    ],
+)
+def test_bare_newlines_are_what_the_rule_makes_of_them(newline: BareNewline, content: bytes, misspelled: bool) -> None:
+    intake, lines = Intake(100, newline=newline), LineReader()
+    lines.receive_data(b"a\n\r.\r\n.\r\n")
+    assert intake.read(lines) == content
+    assert (intake.ended, intake.misspelled) == (True, misspelled)
+    assert intake.end.size == intake.size == len(content), "what was handed on"
+    assert intake.end.anomalies == {Anomaly.BARE_CR, Anomaly.BARE_LF}
+
+
+def test_what_normalizing_adds_counts_against_the_limit() -> None:
+    intake, lines = Intake(4, newline=BareNewline.NORMALIZE), LineReader()
+    lines.receive_data(b"\n\n\n")
+    assert intake.read(lines) == b"\r\n" * 3
+    assert intake.too_large
+
+
+@pytest.mark.parametrize(("last", "binary", "anomalies"), [(True, False, 1), (False, False, 0), (True, True, 0)])
+def test_a_cr_is_bare_where_the_message_ends_after_it(last: bool, binary: bool, anomalies: int) -> None:
+    intake, lines = Intake(100, chunked=True, binary=binary, newline=BareNewline.REJECT), LineReader()
+    intake.begin_chunk(Bdat(1, last=last))
+    lines.receive_data(b"\r")
+    intake.read(lines)
+    assert not intake.misspelled
+    intake.finish()
+    assert len(intake.end.anomalies) == anomalies
+    assert intake.misspelled is bool(anomalies)

@@ -36,14 +36,14 @@ MAY = {"tls": {"ssl", "contextlib", "ipaddress", "pathlib"}}  # pathlib for a ty
 
 # A module imports from those on its left, and from none beside it.
 LAYERS = (
-    {"_errors", "_abnf", "_verbs", "_lines", "_dot", "_evidence", "_output"},
-    {"_address", "_params", "_chunk", "_forbidden", "_keys", "_policy"},
-    {"_carried", "_replies", "_capabilities", "_xclient", "policy"},
+    {"_errors", "_abnf", "_verbs", "_evidence", "_lines", "_networks", "_newlines", "_output"},
+    {"_address", "_params", "_dot", "_chunk", "_forbidden", "_keys", "_policy"},
+    {"_carried", "_replies", "_capabilities", "_xclient"},
     {"_commands", "_sasl"},
     {"_syntax", "extensions", "_scram", "_mechanisms", "_international", "_quota"},
     {"_state", "_events", "_choice"},
-    {"_budget", "_early", "_intake", "_outcomes"},
-    {"_config", "_closing", "_conduct", "_proxy", "_questions"},
+    {"_budget", "_early", "_intake", "_outcomes", "_wire"},
+    {"_config", "_closing", "_conduct", "_proxy", "_questions", "policy"},
     {"_admission", "_conversation", "_envelope", "_listening"},
     {"_reception"},
     {"_hearing"},

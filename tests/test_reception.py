@@ -27,11 +27,14 @@ from smtpstate import (
     Violation,
 )
 from smtpstate._config import OFFERS
+from smtpstate.policy import BareNewline, WireRules
 from tests.helpers import Handler, Seat, accept_all, codes, in_body, in_transaction, ready
 
 CUTS = (1, 2, 3, 99, 100_000)
 NO = Reply(550, "No", enhanced="5.7.1")
 SMALL = Limits(message=100)
+AS_IT_IS = ServerConfig("mx.example.org", wire=WireRules(BareNewline.NOTE))
+REJECTS = ServerConfig("mx.example.org", wire=WireRules(BareNewline.REJECT))
 ENVELOPE = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\n"
 
 
@@ -69,7 +72,7 @@ def ending(seat: Seat) -> ConnectionClosed:
     ],
 )
 def test_chunks_arrive_as_they_are(wire: bytes, answers: list[int], content: bytes, reason: str, cut: int) -> None:
-    seat = in_transaction()
+    seat = in_transaction(AS_IT_IS)
     assert codes(feed(seat, wire + b"NOOP\r\n", cut)) == [*answers, 250], reason
     assert bodies(seat) == content, reason
     (end,) = seat.of_type(EndOfMessage)
@@ -80,7 +83,7 @@ def test_chunks_arrive_as_they_are(wire: bytes, answers: list[int], content: byt
 
 
 def test_a_whole_message_in_two_chunks() -> None:
-    seat = in_transaction()
+    seat = in_transaction(AS_IT_IS)
     seat.events.clear()
     assert seat.say(b"BDAT 3\r\nabc") == b"250 2.0.0 Chunk taken\r\n"
     phases = [seat.connection.phase]
@@ -406,3 +409,33 @@ def test_the_trace_counts_octets_and_does_not_show_them() -> None:
 def test_a_message_after_data_is_held_against_the_limit_too(length: int, answers: list[int]) -> None:
     seat = in_body(limits=SMALL)
     assert codes(seat.say(b"x" * length + b"\r\n.\r\nNOOP\r\n")) == answers
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize(
+    ("wire", "answers", "reason"),
+    [
+        (b"DATA\r\na\nb\r\n.\r\n", [354, 550], "a bare LF"),
+        (b"DATA\r\na\rb\r\n.\r\n", [354, 550], "a bare CR"),
+        (b"DATA\r\na\r\r\n.\r\n", [354, 550], "CR CR LF"),
+        (b"DATA\r\n\0\r\n.\r\n", [354, 250], "NUL is no newline"),
+        (b"BDAT 3 LAST\r\na\nb", [550], "in a chunk"),
+        (b"BDAT 1\r\naBDAT 2\r\n\nbBDAT 0 LAST\r\n", [250, 550, 503], "in the second chunk, and nothing after it"),
+        (b"BDAT 1\r\n\rBDAT 1 LAST\r\n\n", [250, 250], "CRLF across two chunks"),
+        (b"BDAT 1\r\n\rBDAT 1 LAST\r\na", [250, 550], "no CRLF across two chunks"),
+        (b"BDAT 1 LAST\r\n\r", [550], "a CR that came last"),
+        (b"BDAT 1\r\n\rBDAT 0 LAST\r\n", [250, 550], "and one that an empty chunk follows"),
+    ],
+)
+def test_where_no_bare_newline_is_taken_its_message_is_refused_at_its_end(
+    wire: bytes, answers: list[int], reason: str, cut: int
+) -> None:
+    seat = in_transaction(REJECTS)
+    said = feed(seat, wire + b"RSET\r\n", cut)
+    assert codes(said) == [*answers, 250], reason
+    refused = 550 in answers
+    assert (b"550 5.5.2 Bare CR or LF received" in said) is refused
+    causes = [event.cause for event in seat.events if isinstance(event, TransactionReset)]
+    assert causes == ([ResetCause.BARE_NEWLINE] if refused else [])
+    assert bool(seat.of_type(EndOfMessage)) is not refused
+    assert seat.connection.phase is Phase.READY

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from smtpstate import Body, EndOfMessage, ServerConfig
 from smtpstate._config import OFFERS
-from smtpstate._dot import Anomaly
+from smtpstate._newlines import Anomaly
+from smtpstate.policy import BareNewline, WireRules
 from tests.helpers import Seat, codes, ready
 
 CONFIG = ServerConfig("mx.example.org", offers=OFFERS | {"BINARYMIME"})
@@ -30,7 +33,7 @@ def test_it_is_off_unless_asked_for() -> None:
 @pytest.mark.parametrize("body", [b" BODY=BINARYMIME", b""])
 @pytest.mark.parametrize("cut", [1, 2, 3, 1000])
 def test_content_comes_through_as_it_was_sent(body: bytes, cut: int) -> None:
-    seat = ready(CONFIG)
+    seat = ready(replace(CONFIG, wire=WireRules(BareNewline.NOTE)))
     seat.say(MAIL.replace(b" BODY=BINARYMIME", body) + RCPT)
     chunks = [CONTENT[:10], CONTENT[10:200], CONTENT[200:], b""]
     wire = b"".join(b"BDAT %d%b\r\n%b" % (len(chunk), b"" if chunk else b" LAST", chunk) for chunk in chunks)
@@ -40,6 +43,14 @@ def test_content_comes_through_as_it_was_sent(body: bytes, cut: int) -> None:
     (end,) = [event for event in seat.events if isinstance(event, EndOfMessage)]
     assert end.size == len(CONTENT)
     assert end.anomalies == (frozenset() if body else frozenset(Anomaly)), "lines are not promised, so none is odd"
+
+
+@pytest.mark.parametrize("what", BareNewline)
+def test_nothing_that_is_binary_is_touched_or_refused(what: BareNewline) -> None:
+    seat = ready(replace(CONFIG, wire=WireRules(what)))
+    seat.say(MAIL + RCPT)
+    assert codes(seat.say(b"BDAT %d LAST\r\n%b" % (len(CONTENT), CONTENT))) == [250]
+    assert [event.data for event in seat.events if isinstance(event, Body)] == [CONTENT]
 
 
 def test_data_does_not_go_with_it_and_the_transaction_goes_on() -> None:

@@ -18,11 +18,13 @@ from smtpstate import (
     Rcpt,
     Reply,
     ResetCause,
+    ServerConfig,
     ServerConnection,
     ServerEvent,
     TransactionReset,
     Violation,
 )
+from smtpstate.policy import BareNewline, WireRules
 from tests.helpers import Handler, Seat, accept_all, codes, in_body, in_transaction, ready
 
 CUTS = (1, 2, 3, 99, 100_000)
@@ -57,7 +59,7 @@ def feed(seat: Seat, wire: bytes, cut: int) -> bytes:
     ],
 )
 def test_a_body_arrives_as_it_is(wire: bytes, content: bytes, reason: str, cut: int) -> None:
-    seat = in_body()
+    seat = in_body(ServerConfig("mx.example.org", wire=WireRules(BareNewline.NOTE)))
     assert codes(feed(seat, wire + b"NOOP\r\n", cut)) == [250, 250], reason
     assert bodies(seat) == content, reason
     (end,) = seat.of_type(EndOfMessage)

@@ -25,11 +25,11 @@ from smtpstate import (
     TlsInfo,
     TransactionReset,
 )
-from smtpstate.policy import EarlyInput
+from smtpstate.policy import EarlyInput, WireRules
 from tests.helpers import ManualClock, Seat, codes, in_body, in_transaction, ready
 
 CONFIG = ServerConfig("mx.example.org", starttls=True, mechanisms=("PLAIN",), auth_in_clear=True)
-NOTING = replace(CONFIG, early_input=EarlyInput.NOTE)  # all is fed in one piece
+NOTING = replace(CONFIG, wire=WireRules(early_input=EarlyInput.NOTE))  # all is fed in one piece
 EHLO = b"EHLO c.example\r\n"
 MAIL = EHLO + b"MAIL FROM:<>\r\n"
 RCPT = MAIL + b"RCPT TO:<postmaster>\r\n"

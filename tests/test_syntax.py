@@ -34,7 +34,7 @@ from smtpstate._commands import (
 )
 from smtpstate._errors import Fault, GrammarError, LocalProtocolError
 from smtpstate._params import BodyType
-from smtpstate._policy import SENDABLE, Deviation
+from smtpstate._policy import SENDABLE, Deviation, Notes
 from smtpstate._syntax import (
     COMMANDS,
     FAULT_REPLIES,
@@ -502,7 +502,11 @@ def test_how_a_response_is_spelled_and_read_back(
     response: AuthResponse | AuthCancel, octets: bytes, reason: str
 ) -> None:
     assert encode_command(response, 100) == octets, reason
-    assert parse_response(octets[:-2]) == response
+    parsed = parse_response(octets[:-2])
+    assert (parsed, parsed.deviations) == (response, frozenset())
+    notes = Notes()
+    notes.add(Deviation.BARE_LF)
+    assert parse_response(octets[:-2], notes).deviations == {Deviation.BARE_LF}
 
 
 @pytest.mark.parametrize(

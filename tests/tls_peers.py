@@ -21,7 +21,7 @@ from smtpstate._events import (
     Flow,
 )
 from smtpstate._server import ServerConnection
-from smtpstate.policy import EarlyInput
+from smtpstate.policy import EarlyInput, WireRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +132,7 @@ class Server(Side):
             starttls=not implicit,
             limits=limits or Limits(),
             mechanisms=mechanisms,
-            early_input=EarlyInput.NOTE,  # dialogues are fed in one piece
+            wire=WireRules(early_input=EarlyInput.NOTE),  # dialogues are fed in one piece
         )
         self.connection = ServerConnection(config, clock=clock or Clock(), implicit_tls=implicit)
         super().__init__(tls.secure(self.connection, context or server_side(), certificate=certificate))

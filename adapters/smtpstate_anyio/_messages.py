@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from smtpstate import Limits
     from smtpstate.extensions import Extension, XForward
-    from smtpstate.policy import Deviation, Policy
+    from smtpstate.policy import Deviation, Policy, WireRules
     from smtpstate_anyio._auth import Authenticator, Users
     from smtpstate_anyio._gate import Admission, Gate
     from smtpstate_anyio._listen import BoundListener, Listener
@@ -196,6 +196,7 @@ async def serve_messages(
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     stop: Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
@@ -221,6 +222,7 @@ async def serve_messages(
         users=users,
         limits=limits,
         policy=policy,
+        wire=wire,
         stop=stop,
         grace=grace,
         observer=observer,

@@ -25,7 +25,7 @@ from anyio.abc import SocketAttribute
 from smtpstate import CloseReason, ConnectionClosed, Flow, Limits, Peer, ServerConfig, ServerConnection
 from smtpstate import tls as tls_layer
 from smtpstate._config import OFFERS
-from smtpstate.policy import MX
+from smtpstate.policy import MX, WireRules
 from smtpstate.proxy import ProxyHeader, ProxyReader, trusted
 from smtpstate_anyio._auth import Authenticator
 from smtpstate_anyio._driver import Driver
@@ -64,6 +64,7 @@ async def serve(
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     stop: Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
@@ -76,16 +77,17 @@ async def serve(
 
     `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. With `users`, AUTH is
     offered inside TLS, and answered for the handler: `Session.identity` is who it was. `policy` says what becomes of
-    command lines that break the grammar. `task_status` gets the addresses once they are bound. To drain is to stop
-    listening, to tell idle sessions 421, to let the others finish their message for `grace` seconds, and to tell the
-    rest 421. `offers` are EHLO keywords beside the usual ones, as "SMTPUTF8", and `extensions` those of your own: what
-    they promise is for the handler to keep. `gate` says how many may come in at once, and tells how many there are; a
-    `Gate` serves one server at a time. Raises OSError when an address cannot be bound, ValueError when one makes no
-    sense, LocalProtocolError for an offer that cannot be made.
+    command lines that break the grammar, and `wire` what becomes of bare newlines. `task_status` gets the addresses
+    once they are bound. To drain is to stop listening, to tell idle sessions 421, to let the others finish their
+    message for `grace` seconds, and to tell the rest 421. `offers` are EHLO keywords beside the usual ones, as
+    "SMTPUTF8", and `extensions` those of your own: what they promise is for the handler to keep. `gate` says how many
+    may come in at once, and tells how many there are; a `Gate` serves one server at a time. Raises OSError when an
+    address cannot be bound, ValueError when one makes no sense, LocalProtocolError for an offer that cannot be made.
     """
     authenticator = users if isinstance(users, Authenticator) or users is None else Authenticator(users)
     limits = limits or Limits()
-    server = _Server(handler, hostname, tls, authenticator, limits, policy, observer, offers, extensions, gate)
+    wire = wire or WireRules()
+    server = _Server(handler, hostname, tls, authenticator, limits, policy, wire, observer, offers, extensions, gate)
     await server.run(listen, stop, grace, task_status)
 
 
@@ -99,6 +101,7 @@ class _Server:
         authenticator: Authenticator | None,
         limits: Limits,
         policy: Policy,
+        wire: WireRules,
         observer: Observer | None,
         offers: Iterable[str],
         extensions: tuple[Extension, ...],
@@ -118,6 +121,7 @@ class _Server:
             mechanisms=mechanisms,
             extensions=extensions,
             policy=policy,
+            wire=wire,
         )
         self.configs: Final[dict[tuple[BoundListener, frozenset[str]], ServerConfig]] = {}
         self.sessions: Final[set[Session]] = set()

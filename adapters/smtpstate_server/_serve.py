@@ -174,6 +174,7 @@ async def _serve(
         users=authenticator,
         limits=options.settings.limits,
         policy=options.policy,
+        wire=options.settings.wire,
         observer=Showing(sys.stderr) if shows else Loggers(),
         offers=_OFFERS,
         gate=gate,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, final
 
 from smtpstate import Limits
+from smtpstate.policy import BareNewline, WireRules
 from smtpstate.proxy import parse_networks
 
 if TYPE_CHECKING:
@@ -16,14 +17,18 @@ if TYPE_CHECKING:
     from smtpstate.proxy import Network
     from smtpstate_anyio import Admission
 
-Value: TypeAlias = "int | float | bool | tuple[Network, ...] | None"
+Value: TypeAlias = "int | float | bool | tuple[Network, ...] | BareNewline | None"
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _TIME: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhdw]?)")
+_REFUSAL: Final = re.compile(r"[45][0-5][0-9]")
 _INTEGER: Final = re.compile(r"[0-9]{1,18}")
 _LONGEST: Final = 52 * 604_800.0  # seconds
 _MOST: Final = 2**31 - 1
 _MOST_OCTETS: Final = 2**63 - 1
+
+# Its yes means normalize. Its no ends messages at other newlines, too, which nothing makes us do; note is what is left.
+_POSTFIX_NEWLINES: Final = {"yes": "normalize", "no": "note"}
 
 
 class Kind(Protocol):
@@ -83,6 +88,22 @@ class Count:
 
 @final
 @dataclass(frozen=True, slots=True)
+class ReplyCode:
+    """The code of a refusal. RFC 5321 section 4.2."""
+
+    unit: str = "reply code"
+
+    def parse(self, text: str) -> Value:
+        if not _REFUSAL.fullmatch(text):
+            raise ValueError("a reply code is needed, 4 or 5 and a digit from 0 to 5 and another digit")
+        return int(text)
+
+    def format(self, value: Value) -> str:
+        return str(value)
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class YesNoAuto:
     """yes, no, or auto: the server decides."""
 
@@ -134,8 +155,27 @@ class Networks:
 
 @final
 @dataclass(frozen=True, slots=True)
+class BareNewlines:
+    """reject, normalize or note; or auto: which of the first two, the listener decides."""
+
+    unit: str = "reject, normalize, note or auto"
+
+    def parse(self, text: str) -> Value:
+        name = _POSTFIX_NEWLINES.get(text.lower(), text.lower())
+        if name == "auto":
+            return None
+        if name.upper() not in BareNewline.__members__:
+            raise ValueError("reject, normalize (or yes), note (or no) or auto is needed")
+        return BareNewline[name.upper()]
+
+    def format(self, value: Value) -> str:
+        return value.name.lower() if isinstance(value, BareNewline) else "auto"
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Setting:
-    """A name that `-o` takes, and the fields of Limits or Admission that it sets."""
+    """A name that `-o` takes, and the fields of Limits, Admission or WireRules that it sets."""
 
     name: str
     fields: tuple[str, ...]
@@ -190,6 +230,24 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         Count(0),
         "recipients beyond that which count as no error",
     ),
+    Setting(
+        "smtpd_forbid_bare_newline",
+        ("bare_newline",),
+        BareNewlines(),
+        "what is done about a bare CR or LF; auto: `reject` on `--submission` listeners, `normalize` elsewhere",
+    ),
+    Setting(
+        "smtpd_forbid_bare_newline_exclusions",
+        ("bare_newline_exclusions",),
+        Networks(),
+        "networks whose bare newlines are only noted",
+    ),
+    Setting(
+        "smtpd_forbid_bare_newline_reject_code",
+        ("bare_newline_code",),
+        ReplyCode(),
+        "what `reject` answers with; 421 and 521 end the session after a message, too",
+    ),
     Setting("message_size_limit", ("message",), _SIZE, "a whole message; also `--message-size-limit`"),
     Setting("line_length_limit", ("command_line",), Count(512, 65_536, unit="octets"), "a command"),
     Setting("smtpd_sasl_response_limit", ("auth_line",), Count(512, 1_048_576, unit="octets"), "a line of AUTH"),
@@ -212,7 +270,8 @@ CLIENTS: Final = frozenset(
     {"reply_line", "reply", "reply_lines", "greeting_seconds", "data_seconds", "block_seconds", "end_seconds"}
 )
 
-_LIMITS: Final = frozenset(field.name for field in fields(Limits))
+_LIMITS: Final = frozenset(one.name for one in fields(Limits))
+_WIRE: Final = frozenset(one.name for one in fields(WireRules))
 
 
 def _by_field() -> dict[str, Setting]:
@@ -230,24 +289,31 @@ class Settings:
 
     limits: Limits
     admission: Admission
+    wire: WireRules = field(default_factory=WireRules)
 
     def plus(self, texts: Iterable[str]) -> Settings:
         """The same with NAME=VALUE after NAME=VALUE; a later one wins. Raises ValueError, with one line."""
         limits: dict[str, Value] = {}
         admission: dict[str, Value] = {}
+        wire: dict[str, Value] = {}
         for text in texts:
             setting, value = _parse(text)
             for name in setting.fields:
-                (limits if name in _LIMITS else admission)[name] = value
+                (limits if name in _LIMITS else wire if name in _WIRE else admission)[name] = value
         # Each value has passed the parser of its row, so it is of the type of its field.
-        return Settings(replace(self.limits, **limits), replace(self.admission, **admission))  # type: ignore[arg-type]
+        return Settings(
+            replace(self.limits, **limits),  # type: ignore[arg-type]
+            replace(self.admission, **admission),  # type: ignore[arg-type]
+            replace(self.wire, **wire),  # type: ignore[arg-type]
+        )
 
     def value(self, setting: Setting) -> str:
         """What `setting` is now, as it would be written."""
-        values: list[Value] = [
-            getattr(self.limits if name in _LIMITS else self.admission, name) for name in setting.fields
-        ]
+        values: list[Value] = [getattr(self._home(name), name) for name in setting.fields]
         return ", ".join(dict.fromkeys(setting.kind.format(value) for value in values or (True,)))
+
+    def _home(self, name: str) -> Limits | Admission | WireRules:
+        return self.limits if name in _LIMITS else self.wire if name in _WIRE else self.admission
 
     def table(self) -> str:
         """Every setting: NAME = VALUE, and what it is."""

@@ -24,7 +24,7 @@ from smtpstate import (
 )
 from smtpstate.delivery import Wants
 from smtpstate.extensions import OwnCommand
-from smtpstate.policy import MX, EarlyInput
+from smtpstate.policy import MX, EarlyInput, WireRules
 from smtpstate_testing._clock import ManualClock
 from smtpstate_testing._link import End, Input
 
@@ -43,7 +43,7 @@ PairTls: TypeAlias = Literal["starttls", "implicit"]
 
 HOSTNAME: Final = "mx.example.org"
 # Whoever sends a whole dialogue in one piece wants to see what becomes of it.
-DEFAULT: Final = ServerConfig(HOSTNAME, early_input=EarlyInput.NOTE)
+DEFAULT: Final = ServerConfig(HOSTNAME, wire=WireRules(early_input=EarlyInput.NOTE))
 PEER: Final = Peer("192.0.2.1", 40_000)
 
 

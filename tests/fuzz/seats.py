@@ -369,8 +369,9 @@ class _Talker:
         client = self.client
         if client.can_send_body:
             self.content = True
-            assert client.send(Body((b".hello\r\n" * 100)[: client._chunk_left or 99]))
-            if not client._chunk_left and client.can_send_body:
+            left = client._chunk.left
+            assert client.send(Body(b"." * left if left else (b".hello\r\n" * 100)[:99]))
+            if not client._chunk.left and client.can_send_body:
                 assert client.send(EndOfMessage())
             trial.drain()
             self.content = False

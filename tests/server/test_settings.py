@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from smtpstate import Limits
+from smtpstate.policy import BareNewline, WireRules
 from smtpstate.proxy import parse_networks
 from smtpstate_anyio import Admission
 from smtpstate_server import _cli
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from smtpstate_server._serve import ServeOptions
 
 DEFAULTS = Settings(Limits(), Admission())
-EVERY_FIELD = {field.name for field in (*fields(Limits), *fields(Admission))}
+EVERY_FIELD = {field.name for field in (*fields(Limits), *fields(Admission), *fields(WireRules))}
 
 
 def changed(*texts: str) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def changed(*texts: str) -> dict[str, Any]:
     pairs: list[tuple[Any, Any]] = [
         (DEFAULTS.limits, settings.limits),
         (DEFAULTS.admission, settings.admission),
+        (DEFAULTS.wire, settings.wire),
     ]
     return {
         field.name: getattr(new, field.name)
@@ -77,6 +79,18 @@ TAKEN: list[tuple[str, dict[str, Any], str]] = [
     ("smtpd_junk_command_limit=1", {"junk": 1}, "junk"),
     ("smtpd_recipient_limit=100", {"recipients": 100}, "recipients"),
     ("smtpd_recipient_overshoot_limit=5", {"recipient_overshoot": 5}, "beyond them"),
+    ("smtpd_forbid_bare_newline=auto", {}, "the default"),
+    ("smtpd_forbid_bare_newline=reject", {"bare_newline": BareNewline.REJECT}, "refused"),
+    ("smtpd_forbid_bare_newline=normalize", {"bare_newline": BareNewline.NORMALIZE}, "made CRLF"),
+    ("smtpd_forbid_bare_newline=Yes", {"bare_newline": BareNewline.NORMALIZE}, "Postfix: an alias, in any case"),
+    ("smtpd_forbid_bare_newline=note", {"bare_newline": BareNewline.NOTE}, "as it is"),
+    ("smtpd_forbid_bare_newline=no", {"bare_newline": BareNewline.NOTE}, "another end of a message there is not"),
+    (
+        "smtpd_forbid_bare_newline_exclusions=192.0.2.0/24",
+        {"bare_newline_exclusions": parse_networks(["192.0.2.0/24"])},
+        "noted from there",
+    ),
+    ("smtpd_forbid_bare_newline_reject_code=521", {"bare_newline_code": 521}, "and close"),
     ("message_size_limit=10240000", {"message": 10_240_000}, "Postfix's default"),
     ("line_length_limit=4096", {"command_line": 4096}, "a line"),
     ("smtpd_sasl_response_limit=65536", {"auth_line": 65_536}, "a line of AUTH"),
@@ -122,6 +136,9 @@ WRONG = [
     ("smtpd_min_data_rate=0", "a whole number is needed, from 1"),
     ("line_length_limit=100", "a whole number is needed, from 512"),
     ("smtpd_per_request_deadline=no", "it is always on, so only yes is taken"),
+    ("smtpd_forbid_bare_newline=maybe", "reject, normalize (or yes), note (or no) or auto is needed"),
+    ("smtpd_forbid_bare_newline_reject_code=250", "a reply code is needed"),
+    ("smtpd_forbid_bare_newline_reject_code=569", "a reply code is needed"),
     ("stress=maybe", "yes, no or auto is needed"),
     ("smtpd_client_event_limit_exceptions=localhost", "no names and no tables"),
     ("smtpd_client_event_limit_exceptions=127.0.0.1/8", "host bits set"),
