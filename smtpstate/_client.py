@@ -153,6 +153,11 @@ class ClientConnection:
         return self._chunk.left > 0 or (self._session.phase is Phase.BODY and not self._asked)
 
     @property
+    def reads_first(self) -> bool:
+        """Never: a server's connection has a use for it."""
+        return False
+
+    @property
     def deadline(self) -> float | None:
         """When to call `handle_timeout()`, on the clock that was given; None: never."""
         return self._patience.deadline

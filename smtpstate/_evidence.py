@@ -15,7 +15,7 @@ HIDDEN: Final = b"***"
 _SECRET: Final = re.compile(
     rb"([ \t]*AUTH[ \t]++(?![A-Z0-9_-]{1,20}[ \t]*\Z)(?:[A-Z0-9_-]{1,20}[ \t]+)?).", re.IGNORECASE | re.DOTALL
 )
-_AUTH: Final = re.compile(rb"[ \t]*AUTH(?:[ \t]|\Z)", re.IGNORECASE)
+_AUTH: Final = re.compile(rb"[ \t]*AUTH(?:[ \t\r]|\Z)", re.IGNORECASE)
 
 # A header may hold a cookie or a password, and the target of a request (RFC 9112 section 3) whatever a form was told.
 _HEADER: Final = re.compile(rb"\A([!-9;-~]{1,100}[ \t]*:).*", re.DOTALL)
@@ -36,7 +36,7 @@ def evidence(octets: bytes) -> bytes:
     shown: list[bytes] = []
     for line in octets[:PEEK].split(b"\n"):
         if shown and _AUTH.match(shown[-1]):  # this may answer a challenge
-            shown.append(HIDDEN)
+            shown.append(line and HIDDEN)
             break
         text = masked(line.removesuffix(b"\r"))
         text = _QUERY.sub(rb"\1" + HIDDEN, _HEADER.sub(rb"\1" + HIDDEN, text, count=1), count=1)

@@ -193,7 +193,7 @@ class ServerConnection:
 
     @property
     def reads_first(self) -> bool:
-        """Whether to feed what has arrived already, without waiting for more, and to pull again, before draining."""
+        """Whether to feed what has arrived already before draining, without waiting for it; then pull again."""
         return self._talk.reads_first
 
     @property

@@ -444,3 +444,14 @@ def test_only_a_decent_name_is_reported(name: bytes, expected: str | None, fragm
 def test_of_a_client_hello_that_is_not_whole_no_name_is_reported() -> None:
     hello = client_hello(b"mx.example.org")
     assert {tls._server_name(hello[:size]) for size in range(len(hello))} == {None}
+
+
+def test_what_asks_to_read_first_asks_so_inside_tls() -> None:
+    server, raw = Server(server_side(), implicit=True), Raw(client_side(), HOST)
+    raw.meet(server)
+    assert not server.machine.reads_first, "the greeting has left"
+    server.feed(raw.say(b"EHLO c.example.com\r\n"))
+    assert server.machine.reads_first
+    raw.hear()
+    server.feed(raw.goodbye())
+    assert not server.machine.reads_first, "nothing more comes"

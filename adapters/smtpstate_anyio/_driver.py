@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import sys
 from math import inf
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, final
 
@@ -13,6 +15,7 @@ from anyio import (
     create_task_group,
     sleep_forever,
 )
+from anyio.abc import SocketAttribute
 
 from smtpstate import Flow
 
@@ -37,6 +40,8 @@ class Machine(Protocol[_Event_co]):
     @property
     def half_close(self) -> bool: ...
     @property
+    def reads_first(self) -> bool: ...
+    @property
     def closed(self) -> ConnectionClosed | None: ...
     def receive_data(self, data: bytes, /) -> None: ...
     def receive_eof(self) -> None: ...
@@ -44,6 +49,18 @@ class Machine(Protocol[_Event_co]):
     def handle_timeout(self) -> None: ...
     def next_event(self) -> _Event_co | Flow: ...
     def data_to_send(self) -> bytes: ...
+
+
+def _has_arrived(stream: SocketStream) -> bool:
+    """Whether reading would not have to wait. The system knows: a read that is cancelled may lose what it has read."""
+    descriptor = stream.extra(SocketAttribute.raw_socket).fileno()
+    if descriptor < 0:
+        return False
+    if sys.platform == "win32":
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def deadline_of(machine: Machine[object]) -> float:
@@ -81,8 +98,11 @@ class Driver(Generic[Event]):
         with CancelScope(deadline=deadline_of(machine)) as scope:
             self._scope = scope
             try:
+                first = machine.reads_first and _has_arrived(self.stream)
+                if first:
+                    machine.receive_data(await self.stream.receive(_RECEIVE))
                 await self._drain()
-                if flow is Flow.NEED_DATA and not self._early:
+                if flow is Flow.NEED_DATA and not self._early and not first:
                     machine.receive_data(await self.stream.receive(_RECEIVE))
                 elif flow is Flow.WAIT:
                     await sleep_forever()
