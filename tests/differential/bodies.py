@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.differential.rows import (
+    BARE_CR,
     BODY,
     DATA,
     EHLO,
@@ -61,11 +62,35 @@ _BODIES: Final = (
         "section 4.5.2 lets them pass",
     ),
     _body("NUL", b"x\0y\r\n", "RFC 5322 section 4 has it as obsolete"),
-    _body("a bare CR", b"x\ry\r\n", "section 2.3.8 forbids it to the sender"),
+    _body(
+        "a bare CR",
+        b"x\ry\r\n",
+        "section 2.3.8 forbids it to the sender",
+        differs=BARE_CR,
+        kept=(_H + b"x\ny\n", _H + b"x\ry\n"),
+    ),
     _body("a bare LF", b"x\ny\r\n", "section 2.3.8 forbids it to the sender"),
-    _body("CR CR LF", b"x\r\r\ny\r\n", "a CR too many"),
-    _body("LF CR", b"x\n\ry\r\n", "the wrong way round"),
-    _body("CR before the end", b"x\r\r\n", "it belongs to the content"),
+    _body(
+        "CR CR LF",
+        b"x\r\r\ny\r\n",
+        "a CR too many",
+        differs=BARE_CR,
+        kept=(_H + b"x\n\ny\n", _H + b"x\r\ny\n"),
+    ),
+    _body(
+        "LF CR",
+        b"x\n\ry\r\n",
+        "the wrong way round",
+        differs=BARE_CR,
+        kept=(_H + b"x\n\ny\n", _H + b"x\n\ry\n"),
+    ),
+    _body(
+        "CR before the end",
+        b"x\r\r\n",
+        "it belongs to the content",
+        differs=BARE_CR,
+        kept=(_H + b"x\n\n", _H + b"x\r\n"),
+    ),
     _body("many lines", b"0123456789\r\n" * 4000, "more than a buffer"),
     session("no newline but the one that ends DATA", "section 4.1.1.4: an empty message", *TO_BODY, (b".\r\n", "2")),
     session(
@@ -188,6 +213,8 @@ _BODIES: Final = (
         "no end, so no second message",
         *TO_BODY,
         (HEADER + b"x\r.\r" + _SMUGGLED + b".\r\n", "2"),
+        differs=BARE_CR,
+        kept=(_H + b"x\n.\n" + _KEPT, _H + b"x\r.\r" + _KEPT),
     ),
     session(
         "LF dot CRLF dot CRLF",
@@ -239,11 +266,12 @@ _NEAR: Final = {
 def _near(row: NearTerminator) -> Session:
     steps = (*TO_BODY, (HEADER + b"x" + row.near + b"y\r\n.\r\n", "2"))
     name = f"near the end: {row.near!r}"
-    postfix = _NEAR.get(row.near)
-    if postfix is None:
+    ours, content = (octets.replace(b"\r\n", b"\n") for octets in (row.normalized, row.content))
+    postfix = _NEAR.get(row.near, content)
+    if postfix == ours:
         return session(name, row.reason, *steps)
-    kept = _H + b"x" + row.content.replace(b"\r\n", b"\n") + b"y\n", _H + b"x" + postfix + b"y\n"
-    return session(name, row.reason, *steps, differs=_LINES, kept=kept)
+    kept = _H + b"x" + ours + b"y\n", _H + b"x" + postfix + b"y\n"
+    return session(name, row.reason, *steps, differs=_LINES if row.near in _NEAR else BARE_CR, kept=kept)
 
 
 BODIES: Final = (*_BODIES, *map(_near, NEAR_TERMINATORS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.differential.rows import (
+    BARE_CR,
     BODY,
     DATA,
     EHLO,
@@ -131,7 +132,12 @@ CHUNKING: Final = (
         "BDAT, a bare LF", "RFC 5321 section 2.3.8 forbids it to the sender", *OPEN, (_bdat(HEADER + b"x\ny\r\n"), "2")
     ),
     session(
-        "BDAT, a bare CR", "RFC 5321 section 2.3.8 forbids it to the sender", *OPEN, (_bdat(HEADER + b"x\ry\r\n"), "2")
+        "BDAT, a bare CR",
+        "RFC 5321 section 2.3.8 forbids it to the sender",
+        *OPEN,
+        (_bdat(HEADER + b"x\ry\r\n"), "2"),
+        differs=BARE_CR,
+        kept=(_H + b"x\ny\n", _H + b"x\ry\n"),
     ),
     session("BDAT, NUL", "octets", *OPEN, (_bdat(HEADER + b"x\0y\r\n"), "2")),
     session("BDAT, 8 bits", "never stripped", *OPEN, (_bdat(HEADER + b"\xc3\xb6\xff\r\n"), "2")),

@@ -60,8 +60,11 @@ SETTINGS: Final = {
 }
 
 
+OUR_LIMITS: Final = Limits(message=MESSAGE, recipients=RECIPIENTS, errors=ERRORS, junk=JUNK, error_delay_seconds=0)
+
+
 @contextmanager
-def _running(certificates: Certificates, settings: Mapping[str, str]) -> Generator[Postfix, None, None]:
+def running_postfix(certificates: Certificates, settings: Mapping[str, str]) -> Generator[Postfix, None, None]:
     # Not below tmp_path, where only root may look: most of Postfix runs as somebody else.
     with TemporaryDirectory(prefix="postfix-") as directory:
         home = Path(directory)
@@ -76,14 +79,14 @@ def _running(certificates: Certificates, settings: Mapping[str, str]) -> Generat
 
 @pytest.fixture(scope="module")
 def postfix(certificates: Certificates) -> Generator[Postfix, None, None]:
-    with _running(certificates, SETTINGS) as server:
+    with running_postfix(certificates, SETTINGS) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def reporting_postfix(certificates: Certificates) -> Generator[Postfix, None, None]:
     """One that offers DSN."""
-    with _running(certificates, {**SETTINGS, "smtpd_discard_ehlo_keywords": "etrn"}) as server:
+    with running_postfix(certificates, {**SETTINGS, "smtpd_discard_ehlo_keywords": "etrn"}) as server:
         yield server
 
 
@@ -92,12 +95,11 @@ def trusting_postfix(certificates: Certificates) -> Generator[Postfix, None, Non
     """One that believes whoever is on this host about others, and offers SMTPUTF8."""
     trusting = dict.fromkeys(("smtpd_authorized_xclient_hosts", "smtpd_authorized_xforward_hosts"), "127.0.0.1")
     settings = {**SETTINGS, **trusting, "smtputf8_enable": "yes", "inet_protocols": "all"}  # for addresses of IPv6
-    with _running(certificates, settings) as server:
+    with running_postfix(certificates, settings) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def our_server(certificates: Certificates) -> Generator[ours.Ours, None, None]:
-    limits = Limits(message=MESSAGE, recipients=RECIPIENTS, errors=ERRORS, junk=JUNK, error_delay_seconds=0)
-    with ours.running(DOMAIN, certificates.server, limits) as server:
+    with ours.running(DOMAIN, certificates.server, OUR_LIMITS) as server:
         yield server

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from smtpstate import Limits
     from smtpstate._address import Mailbox
+    from smtpstate.policy import WireRules
 
 _ACCEPTED: Final = re.compile(r"accepted as (\w+)")
 
@@ -59,11 +60,20 @@ class _Complaints(logging.Handler):
 
 
 @contextmanager
-def running(domain: str, context: SSLContext, limits: Limits) -> Generator[Ours, None, None]:
+def running(
+    domain: str, context: SSLContext, limits: Limits, wire: WireRules | None = None
+) -> Generator[Ours, None, None]:
     """Listens on a port of its own until the block ends; nothing may be logged as an error meanwhile."""
     ours = Ours()
     server = partial(
-        serve_messages, ours.take, "127.0.0.1:0", hostname=f"mx.{domain}", domains=[domain], tls=context, limits=limits
+        serve_messages,
+        ours.take,
+        "127.0.0.1:0",
+        hostname=f"mx.{domain}",
+        domains=[domain],
+        tls=context,
+        limits=limits,
+        wire=wire,
     )
     complaints = _Complaints()
     logger = logging.getLogger("smtpstate")

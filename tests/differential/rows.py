@@ -10,6 +10,9 @@ RECIPIENTS: Final = 10
 ERRORS: Final = 20
 JUNK: Final = 20
 
+# Why what is kept of a bare CR differs where newlines are normalized.
+BARE_CR: Final = "smtpd lets a bare CR pass, and cleanup makes a space of it; we make it a newline"
+
 
 class Step(NamedTuple):
     """What the client sends at once, and the first digits of all replies that it waits for before it goes on.

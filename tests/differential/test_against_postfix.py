@@ -12,12 +12,13 @@ import pytest
 from tests.differential.addresses import ADDRESSES
 from tests.differential.bodies import BODIES
 from tests.differential.chunking import CHUNKING
+from tests.differential.compare import compare
 from tests.differential.limits import LIMITS
 from tests.differential.order import ORDER
 from tests.differential.parameters import PARAMETERS
 from tests.differential.pipelining import PIPELINING
 from tests.differential.syntax import SYNTAX
-from tests.differential.talk import Played, Stored, Talker, play
+from tests.differential.talk import Talker
 
 if TYPE_CHECKING:
     from tests.differential.ours import Ours
@@ -27,46 +28,15 @@ if TYPE_CHECKING:
 _SESSIONS: Final = (*ORDER, *SYNTAX, *ADDRESSES, *PARAMETERS, *BODIES, *LIMITS, *PIPELINING)
 
 
-def _expected(session: Session, *, postfix: bool) -> list[str]:
-    """What is heard from the greeting to the end, which comes last even where nobody was asked to close."""
-    heard = ["2"]
-    for step in session.steps:
-        heard.append(step.postfix if postfix and step.postfix is not None else step.ours)
-        if heard[-1].endswith("closed"):
-            return heard
-    return [*heard, "closed"]
-
-
-def _played(server: Ours | Postfix, session: Session, *, postfix: bool) -> tuple[Played, list[Stored]]:
-    expected = _expected(session, postfix=postfix)
-    played = play(server.port, [(step.send, said) for step, said in zip(session.steps, expected[1:], strict=False)])
-    return played, [server.stored(reply) for reply in played.accepted]
-
-
-def _compare(session: Session, our_server: Ours, postfix: Postfix) -> None:
-    played, kept = _played(our_server, session, postfix=False)
-    assert played.heard == _expected(session, postfix=False)
-    played, theirs = _played(postfix, session, postfix=True)
-    assert played.heard == _expected(session, postfix=True)
-    if session.kept is not None:
-        assert ([message.content for message in kept], [message.content for message in theirs]) == (
-            [session.kept[0]],
-            [session.kept[1]],
-        )
-        kept, theirs = ([message._replace(content=b"") for message in side] for side in (kept, theirs))
-    if len(kept) == len(theirs) or not session.differs:
-        assert kept == theirs
-
-
 @pytest.mark.parametrize("session", _SESSIONS, ids=lambda session: session.name)
 def test_both_say_and_keep_the_same_or_the_row_says_why(session: Session, our_server: Ours, postfix: Postfix):
-    _compare(session, our_server, postfix)
+    compare(session, our_server, postfix)
 
 
 @pytest.mark.parametrize("session", CHUNKING, ids=lambda session: session.name)
 def test_both_say_and_keep_the_same_with_bdat(session: Session, our_server: Ours, postfix: Postfix):
     assert "CHUNKING" in _offers(our_server.port)
-    _compare(session, our_server, postfix)
+    compare(session, our_server, postfix)
 
 
 def _offers(port: int) -> str:
