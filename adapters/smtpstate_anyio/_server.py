@@ -295,6 +295,7 @@ class _Server:
             if self.observer is not None:
                 self.observer.session_opened(session)
             await session.run(self.handler)
+            _complain(session)
             if self.observer is not None:
                 self.observer.session_closed(session, session.closed or ConnectionClosed(CloseReason.LOST))
         except Exception as error:
@@ -348,6 +349,14 @@ class _Server:
                 requires_auth=submission,
             )
         return config
+
+
+def _complain(session: Session) -> None:
+    """Logs what a session was ended for, where the core has kept it."""
+    closed = session.closed
+    if closed is not None and closed.violation is not None and closed.evidence:
+        # repr() escapes all that is not printable ASCII: no line of a log is made by a client.
+        logger.warning("session %s: %s from %s: %r", session.id, closed.violation.name, session.peer, closed.evidence)
 
 
 def _is_trusted(sender: Peer | None, proxy: ListenerProxy) -> bool:
