@@ -8,6 +8,7 @@ from tests.differential.rows import (
     BODY,
     DATA,
     EHLO,
+    HEADER,
     HELO,
     MAIL,
     NOOP,
@@ -91,7 +92,7 @@ FORBIDDEN: Final = (
         "forbidden after DATA was refused", "at any time", EHLO, (b"DATA\r\n", "5"), (b"Subject: x\r\n", "2 closed")
     ),
     session("forbidden after a message", "at any time", *TO_BODY, BODY, (b"GET /\r\n", "2 closed")),
-    session("GET in a message", "there it is content", *TO_BODY, (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n.\r\n", "2")),
+    session("GET in a message", "there it is content", *TO_BODY, (HEADER + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n.\r\n", "2")),
 )
 
 EARLY: Final = (

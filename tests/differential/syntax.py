@@ -92,7 +92,7 @@ SYNTAX: Final = (
         "QUIT with an argument",
         "section 4.1.1.10: it has none",
         EHLO,
-        (b"QUIT now\r\n", "2 closed"),
+        (b"QUIT now\r\n", "5", "2 closed"),
         differs="RFC 5321 section 4.1.1.10 has no argument; Postfix does not look",
     ),
     session("EHLO without a name", "section 4.1.1.1: it has one", (b"EHLO\r\n", "5"), refused(MAIL)),
