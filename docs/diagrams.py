@@ -54,11 +54,12 @@ def mermaid() -> str:
 
 
 def near_terminators() -> str:
-    """The table: what is on the wire, what comes out of it, what is noted, and why the row is there."""
-    lines = ["| on the wire | comes out as | noted | why it is here |", "| --- | --- | --- | --- |"]
+    """The table: what is on the wire, what comes out of it by either rule, what is noted, and why the row is there."""
+    lines = ["| on the wire | `note` | `normalize` | noted | why it is here |", "| --- | --- | --- | --- | --- |"]
     for row in NEAR_TERMINATORS:
         noted = ", ".join(sorted(anomaly.name for anomaly in row.anomalies)) or "nothing"
-        lines.append(f"| `{spelled(row.near)}` | `{spelled(row.content)}` | {noted} | {row.reason} |")
+        outcomes = " | ".join(f"`{spelled(octets)}`" for octets in (row.near, row.content, row.normalized))
+        lines.append(f"| {outcomes} | {noted} | {row.reason} |")
     return "\n".join(lines) + "\n"
 
 

@@ -11,15 +11,21 @@ from smtpstate import (
     Body,
     CloseReason,
     EndOfMessage,
+    LocalProtocolError,
     Mail,
     Noop,
     Peer,
     Phase,
+    Rcpt,
+    Reply,
     ResetCause,
     ServerConfig,
+    ServerConnection,
+    ServerEvent,
     TransactionReset,
     Violation,
 )
+from smtpstate.extensions import Extension
 from smtpstate.policy import STRICT, BareNewline, Deviation, WireRules
 from smtpstate.proxy import parse_networks
 from tests.helpers import Seat, codes, in_body, in_transaction, ready
@@ -209,3 +215,66 @@ def test_what_is_held_of_a_message_does_not_grow(what: BareNewline) -> None:
     for octet in (b"a", b"\r", b"\n", b"\r", b"\r", b".", b"\n", b"\n") * 500:
         seat.say(octet)
         assert len(seat.connection._talk.lines) == 0
+
+
+# What we write.
+
+
+def lines_are_clean(octets: bytes) -> bool:
+    return octets.endswith(b"\r\n") and not any(end in octets.replace(b"\r\n", b"") for end in (b"\r", b"\n"))
+
+
+BROKEN: Final = ("a\rb", "a\nb", "a\r\n250 b", "\n", "\r", "a\r")
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_no_reply_holds_a_newline_and_a_mistake_changes_nothing(text: str) -> None:
+    seat = Seat(handler=lambda connection, event: None)
+    seat.connection.receive_data(b"EHLO c\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\n")
+    for _ in range(3):
+        seat.connection.next_event()
+    for say in (
+        lambda: seat.connection.accept(text),
+        lambda: seat.connection.reply(Reply(550, text)),
+        lambda: seat.connection.reply(Reply(550, "one", text)),
+        lambda: seat.connection.close(Reply(421, text)),
+    ):
+        seat.drain()
+        with pytest.raises(LocalProtocolError):
+            say()
+        assert seat.drain() == b""
+        assert isinstance(seat.connection.owed, Rcpt)
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_what_an_upstream_said_is_relayed_in_clean_lines(text: str) -> None:
+    def relay(connection: ServerConnection, event: ServerEvent) -> None:
+        if isinstance(event, Rcpt):
+            connection.reply(Reply(550, text, f"{text}{text}").relayed())
+        elif isinstance(event, Mail):
+            connection.accept()
+
+    seat = ready(handler=relay)
+    said = seat.say(b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\n")
+    assert codes(said) == [250, 550]
+    assert lines_are_clean(said)
+    assert said.count(b"\n") == 3, "a line is a line, whatever is in it"
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_no_line_of_ehlo_can_be_given_a_newline(text: str) -> None:
+    with pytest.raises(LocalProtocolError):
+        ServerConfig(text)
+    with pytest.raises(LocalProtocolError):
+        ServerConfig(NAME, mechanisms=(text,))
+    with pytest.raises(LocalProtocolError):
+        Extension(text)
+    with pytest.raises(LocalProtocolError):
+        Extension("X-FOO", announced=(text,))
+    with pytest.raises(LocalProtocolError):
+        ServerConfig(NAME, offers=frozenset({text}))
+
+
+def test_all_that_is_said_of_oneself_is_in_clean_lines() -> None:
+    own = ServerConfig(NAME, starttls=True, mechanisms=("PLAIN",), extensions=(Extension("X-FOO", announced=("BAR",)),))
+    assert lines_are_clean(Seat(own).say(b"EHLO c\r\nHELP\r\nVRFY x\r\nNOPE\r\nQUIT\r\n"))

@@ -39,6 +39,7 @@ from smtpstate_anyio._session import logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
+    from enum import Enum
     from ssl import SSLContext
 
     from anyio import Event
@@ -65,11 +66,13 @@ class IncompleteMessage(SMTPStateError):
 class MessageBody(AsyncIterator[bytes]):
     """The content, piece by piece as it arrives. It can be read once.
 
-    It ends only when the whole message is there; else it raises IncompleteMessage. `octets` counts what was read.
+    It ends only when the whole message is there; else it raises IncompleteMessage. `octets` counts what was read, and
+    `anomalies` names what was odd about it, once it has ended: bare newlines and NUL.
     """
 
     def __init__(self, session: Session) -> None:
         self.octets: int = 0
+        self.anomalies: frozenset[Enum] = frozenset()  # of smtpstate.Anomaly
         self.complete: bool = False  # its lone dot was read
         self.broken: bool = False  # it will never be complete
         self._session = session
@@ -98,8 +101,8 @@ class MessageBody(AsyncIterator[bytes]):
                 case Body(data):
                     self.octets += len(data)
                     return data
-                case EndOfMessage():
-                    self.complete = True
+                case EndOfMessage(anomalies=anomalies):
+                    self.complete, self.anomalies = True, anomalies
                     return None
                 case TransactionReset() | ConnectionClosed() | None:
                     self.broken = True

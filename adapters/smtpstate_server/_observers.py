@@ -11,9 +11,11 @@ from smtpstate_server._console import Conversation
 from smtpstate_server._log import logger, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from enum import Enum
+
     from smtpstate import ConnectionClosed, Reply, TlsInfo, TraceLine
     from smtpstate.extensions import XForward
-    from smtpstate.policy import Deviation
     from smtpstate_anyio import Message, Session
 
 
@@ -27,7 +29,7 @@ class Loggers(Observer):
         if reply is not None and reply.code // 100 == 2:
             self._messages[session] = self._messages.get(session, 0) + 1
         logger.info(
-            "message id=%s session=%s%s%s from=<%s> to=%s size=%d%s tls=%s result=%s",
+            "message id=%s session=%s%s%s from=<%s> to=%s size=%d%s%s tls=%s result=%s",
             message.id,
             session.id,
             "" if message.identity is None else f" user={printable(message.identity)}",
@@ -35,7 +37,8 @@ class Loggers(Observer):
             printable(message.sender.address),
             ",".join(f"<{printable(recipient.address)}>" for recipient in message.recipients),
             octets,
-            _deviations(message.deviations),
+            _named("deviations", message.deviations),
+            _named("anomalies", message.body.anomalies),
             _tls(message.tls),
             "incomplete" if reply is None else f'"{printable(str(reply))}"',
         )
@@ -78,8 +81,8 @@ class Showing(Loggers):
             conversation.show(line, session.phase, session.tls)
 
 
-def _deviations(deviations: frozenset[Deviation]) -> str:
-    return f" deviations={','.join(sorted(one.name for one in deviations))}" if deviations else ""
+def _named(what: str, found: Collection[Enum]) -> str:
+    return f" {what}={','.join(sorted(one.name for one in found))}" if found else ""
 
 
 def _origin(forwarded: XForward | None) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-CONTENT = b"Subject: hello\r\n\r\nhello\r\n..two dots\r\n.\r\r\n\x00\xff\xfe 8-bit\r\n.. \r\nend\r\n"
+CONTENT = b"Subject: hello\r\n\r\nhello\r\n..two dots\r\n.\x1a\r\n\x00\xff\xfe 8-bit\r\n.. \r\nend\r\n"
 TRACE = re.compile(
     rb"Return-Path: <me@example\.org>\r\n"
     rb"Delivered-To: you@example\.com\r\n"
@@ -160,14 +160,14 @@ def test_a_message_and_a_session_are_a_line_of_log_each(serve: Serve) -> None:
     [session] = [line for line in served.log if " session " in line]
     size = len(CONTENT)
     assert "from=<me@example.org> to=<a@example.com>,<b@example.com>" in message
-    assert f" size={size} tls=TLSv1.3/" in message
+    assert f" size={size} anomalies=NUL tls=TLSv1.3/" in message
     assert ' result="250 2.0.0 ' in message
     assert " messages=1 tls=TLSv1.3/" in session
     assert session.endswith(" result=QUIT\n")
 
 
 @pytest.mark.parametrize(
-    ("policy", "code", "logged"), [("mx", 250, " deviations=SPACE_AFTER_COLON tls=no "), ("strict", 501, "")]
+    ("policy", "code", "logged"), [("mx", 250, " deviations=SPACE_AFTER_COLON "), ("strict", 501, "")]
 )
 def test_the_policy_takes_or_refuses_what_breaks_the_grammar(serve: Serve, policy: str, code: int, logged: str) -> None:
     served = serve("--no-tls", "--policy", policy)
@@ -181,6 +181,31 @@ def test_the_policy_takes_or_refuses_what_breaks_the_grammar(serve: Serve, polic
     messages = [line for line in served.log if " message " in line]
     assert len(messages) == (code == 250)
     assert all(logged in line for line in messages)
+
+
+@pytest.mark.parametrize(
+    ("setting", "code", "logged", "stored"),
+    [
+        ("auto", 250, " anomalies=BARE_CR,BARE_LF tls=no ", b"one\r\ntwo\r\nthree\r\n"),
+        ("no", 250, " anomalies=BARE_CR,BARE_LF tls=no ", b"one\ntwo\rthree\r\n"),
+        ("reject", 550, " result=incomplete", None),
+    ],
+)
+def test_a_bare_newline_is_what_the_option_makes_of_it(
+    serve: Serve, home: Home, setting: str, code: int, logged: str, stored: bytes | None
+) -> None:
+    served = serve("--no-tls", "-o", f"smtpd_forbid_bare_newline={setting}")
+    with connected(served, "plain") as client:
+        client.ehlo()
+        client.mail("me@example.org")
+        client.rcpt("you@example.com")
+        client.docmd("DATA")
+        client.send(b"Subject: s\r\n\r\none\ntwo\rthree\r\n.\r\n")
+        assert client.getreply()[0] == code
+    assert served.stop() == 0
+    [line] = [line for line in served.log if " message " in line]
+    assert logged in line
+    assert [message.endswith(stored or b"") for message in home.stored()] == ([] if stored is None else [True])
 
 
 def test_a_message_that_is_cut_leaves_nothing_but_its_line_of_log(serve: Serve, home: Home) -> None:
