@@ -19,6 +19,7 @@ from smtpstate._commands import (
 from smtpstate._config import AUTH_LINE_TOO_LONG, LINE_TOO_LONG, UNKNOWN_MECHANISM
 from smtpstate._errors import Fault, GrammarError
 from smtpstate._events import FAULT_VIOLATIONS, CommandRefused, Violation
+from smtpstate._evidence import masked
 from smtpstate._lines import LineEnding
 from smtpstate._params import MAIL_PARAMETERS, RCPT_PARAMETERS, ParameterTable, check_parameters
 from smtpstate._policy import MX, Deviation, Notes, Policy
@@ -28,11 +29,6 @@ _ADDRESSED: Final = frozenset({Verb.MAIL, Verb.RCPT})
 
 # Only for lines that have been parsed.
 _CHUNK_SIZE: Final = re.compile(rb"BDAT[ \t]+([0-9]+)", re.IGNORECASE)
-
-# AUTH and its mechanism, where there is one, and then something.
-_SECRET: Final = re.compile(
-    rb"([ \t]*AUTH[ \t]++(?![A-Z0-9_-]{1,20}[ \t]*\Z)(?:[A-Z0-9_-]{1,20}[ \t]+)?).", re.IGNORECASE | re.DOTALL
-)
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -50,7 +46,7 @@ def refuse_long(line: Line, dropped: bytes, limit: int) -> CommandRefused | None
     if not line.too_long and (len(line.data) + 2 <= limit or line.data[:5].upper() == b"AUTH "):
         return None
     verb = dropped if line.too_long else line.data[:4]
-    violation = Violation.CHUNK_SIZE if verb.upper() == b"BDAT" else Violation.LINE_TOO_LONG
+    violation = Violation.CHUNK_SIZE if verb[:4].upper() == b"BDAT" else Violation.LINE_TOO_LONG
     return CommandRefused(b"", violation, LINE_TOO_LONG)
 
 
@@ -63,12 +59,6 @@ def refuse_bare_cr(line: bytes) -> CommandRefused | None:
         return None
     violation = Violation.CHUNK_SIZE if line[:4].upper() == b"BDAT" else Violation.BARE_NEWLINE
     return CommandRefused(masked(line), violation, fault_reply(None, Fault.SYNTAX))
-
-
-def masked(line: bytes) -> bytes:
-    """`line` as it may be shown: what follows AUTH and its mechanism is a secret, however it is spelled."""
-    match = _SECRET.match(line)
-    return match[1] + b"***" if match else line
 
 
 def admit_response(line: Line, policy: Policy = MX) -> AuthResponse | AuthCancel | CommandRefused:

@@ -10,7 +10,8 @@ from smtpstate._choice import announced
 from smtpstate._closing import Closing
 from smtpstate._commands import Expn, Mail, Vrfy
 from smtpstate._conduct import Conduct
-from smtpstate._config import ENDINGS, ServerConfig, Transaction
+from smtpstate._config import EARLY_INPUT, ENDINGS, ServerConfig, Transaction
+from smtpstate._early import SyncPoint
 from smtpstate._events import (
     CloseReason,
     CommandRefused,
@@ -26,8 +27,10 @@ from smtpstate._events import (
     TransactionReset,
     Violation,
 )
+from smtpstate._evidence import HIDDEN, PEEK, evidence
 from smtpstate._lines import LineReader
 from smtpstate._output import Output
+from smtpstate._policy import EarlyInput
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Outcome, Phase
 from smtpstate._verbs import Verb
@@ -57,7 +60,8 @@ class Conversation:
     still owed theirs (LMTP). `utf8` says that the last transaction asked for SMTPUTF8. `handshake` says that implicit
     TLS is due, `tls_available` that STARTTLS is not turned away. `mechanisms` are those that AUTH offers now. `trusted`
     says that the peer may speak for others; `xclient` is for whom it does, and `forwarded` what it said of the next
-    message, or of the one under way.
+    message, or of the one under way. `sync` is where the peer has to wait, and `noted` how it did not, where that ends
+    nothing.
     """
 
     def __init__(
@@ -76,6 +80,8 @@ class Conversation:
         self.budgets: Final = Budgets(config.limits)
         self.conduct: Final = Conduct(config.limits)
         self.closing: Final = Closing(self.budgets)
+        self.sync: Final = SyncPoint()
+        self.noted: frozenset[Violation] = frozenset()
         self.events: Final[deque[ServerEvent]] = deque()
         self.owed: Owed | None = None
         self.transaction: Transaction | None = None
@@ -177,6 +183,7 @@ class Conversation:
         if (self.conduct.makes_late if late is None else late) and not self.is_over:
             self.out.hold()
         self.out.put(octets)
+        self.sync.answered()
         if self._trace is not None:
             self._trace(TraceLine("S", octets))
 
@@ -279,10 +286,47 @@ class Conversation:
         self.violate(violation, ENDINGS[violation])
         return True
 
-    def violate(self, violation: Violation, reply: Reply) -> None:
-        """Ends the session for cause."""
+    def violate(self, violation: Violation, reply: Reply, evidence: bytes = b"") -> None:
+        """Ends the session for cause; `evidence` is what may be shown of it."""
         self.say(reply)
-        self.wind_up(ConnectionClosed(CloseReason.VIOLATION, violation))
+        self.wind_up(ConnectionClosed(CloseReason.VIOLATION, violation, evidence=evidence))
+
+    # Octets that come too soon.
+
+    def take(self) -> bytes:
+        """Octets for the peer."""
+        octets = self.out.take()
+        if octets and not self.out.holds:
+            self.sync.left()
+        return octets
+
+    @property
+    def reads_first(self) -> bool:
+        """Whether what has arrived matters before what is queued leaves."""
+        return self.sync.reads_first and not (self.is_over or self.shakes_hands or self.closing.eof or self.out.holds)
+
+    def pause(self, due: Violation, *, secret: bool = False) -> bool:
+        """The peer has to wait for the next reply, and whatever it sends before that is `due`; whether it has ended."""
+        self.sync.reach(due, secret=secret)
+        return bool(len(self.lines)) and self.came_early()
+
+    def came_early(self) -> bool:
+        """Octets came while the peer had to wait, if it did; whether that ends the session."""
+        due = self.sync.due
+        if due is None:
+            return False
+        self.sync.fed()
+        if self.config.wire.early_input is EarlyInput.NOTE:
+            self.noted |= {due}
+            return False
+        shown = HIDDEN if self.sync.secret else evidence(self.lines.peek(PEEK))
+        if due is Violation.EARLY_TALK:  # in place of a greeting that nobody has seen yet
+            self.out.clear()
+            self.put(self.encode(Verb.CONNECT, EARLY_INPUT))
+            self.wind_up(ConnectionClosed(CloseReason.VIOLATION, due, evidence=shown))
+        else:
+            self.violate(due, EARLY_INPUT, shown)
+        return True
 
     def drop_transaction(self, cause: ResetCause) -> None:
         """The open transaction, if there is one, is gone; with an event, unless a recipient has the message."""

@@ -98,6 +98,10 @@ class Violation(Enum):
     TOO_MANY_TRANSACTIONS = "RFC 9422 section 4, MAILMAX"
     SIZE_TOO_LARGE = "RFC 1870 section 6.1"
     MESSAGE_TOO_LARGE = "RFC 1870 section 6.3"
+    FORBIDDEN_COMMAND = "RFC 9325 section 3.8, ALPACA: what no mail client says, as a request of HTTP"
+    EARLY_TALK = "RFC 5321 section 4.3.1, octets before the greeting has left"
+    EARLY_COMMAND = "RFC 2920 section 3.1, octets before the reply to a hello has left"
+    EARLY_GROUP = "RFC 2920 section 3.1, octets behind another command that ends its group, before its reply has left"
     EARLY_PLAINTEXT = "RFC 3207 section 4, octets between STARTTLS and the handshake"
     BARE_NEWLINE = "RFC 5321 section 2.3.8, a CR that no LF follows; or an LF without a CR, where that is refused"
     BASE64 = "RFC 4954 section 4"
@@ -225,7 +229,8 @@ class ConnectionClosed:
     """The last event of every connection; asking again gives it again.
 
     `violation` goes with VIOLATION, `timer` with TIMEOUT; `reply` is the 421 or 521 that a peer closed with.
-    `deviation` is there where a reply was understood and the policy does not take such replies.
+    `deviation` is there where a reply was understood and the policy does not take such replies. `evidence` is what the
+    peer sent, 100 octets at most and nothing secret, where that is what the session was ended for; escape it in a log.
     """
 
     reason: CloseReason
@@ -233,6 +238,7 @@ class ConnectionClosed:
     timer: Timer | None = None
     reply: Reply | None = None
     deviation: Deviation | None = None
+    evidence: bytes = field(default=b"", compare=False)
 
 
 @final

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, assert_never, final
 
-from smtpstate._admission import admit, admit_response, announced, masked, refuse_bare_cr, refuse_long
+from smtpstate._admission import admit, admit_response, announced, refuse_bare_cr, refuse_long
 from smtpstate._commands import AuthCancel, AuthResponse, Bdat, Command, Mail, Rcpt, StartTls, Verb, XClient
 from smtpstate._config import (
     EARLY_PLAINTEXT,
+    FORBIDDEN_COMMAND,
     MESSAGE_TOO_LARGE,
     TLS_UNAVAILABLE,
     TOO_MANY_DOMAINS,
     TOO_MANY_RECIPIENTS,
     TOO_MANY_TRANSACTIONS,
 )
+from smtpstate._early import early, has_to_wait
+from smtpstate._errors import GrammarError
 from smtpstate._events import CommandRefused, Flow, Timer, Violation
+from smtpstate._evidence import HIDDEN, evidence, masked
 from smtpstate._lines import LineEnding
 from smtpstate._newlines import BareNewline
 from smtpstate._policy import Leftover
 from smtpstate._quota import Excess, Tally
 from smtpstate._state import Outcome
-from smtpstate._syntax import AUTH_CANCELLED, COMMANDS
+from smtpstate._syntax import AUTH_CANCELLED, COMMANDS, find_verb
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from smtpstate._conversation import Conversation
     from smtpstate._lines import Line
     from smtpstate._reception import Reception
@@ -37,6 +43,14 @@ _EXCESSES: Final[dict[Excess, tuple[Violation, Reply]]] = {
     Excess.RECIPIENTS: (Violation.TOO_MANY_RECIPIENTS, TOO_MANY_RECIPIENTS),
     Excess.DOMAINS: (Violation.TOO_MANY_DOMAINS, TOO_MANY_DOMAINS),
 }
+
+
+def _verb_of(line: bytes, own: Container[str]) -> Verb | None:
+    """The verb of a line that was refused; None where nobody knows it."""
+    try:
+        return find_verb(line, own)
+    except GrammarError:
+        return None
 
 
 @final
@@ -78,9 +92,16 @@ class Hearing:
                 ending=line.ending,
             )
         )
+        if self._forbids(line, admitted):
+            start = talk.lines.dropped if line.too_long else line.data
+            talk.violate(Violation.FORBIDDEN_COMMAND, FORBIDDEN_COMMAND, evidence(start))
+            return None
+        if self._came_early(line, admitted):
+            return None
         match admitted:
             case CommandRefused(violation=Violation.CHUNK_SIZE):
-                talk.violate(Violation.CHUNK_SIZE, admitted.reply)
+                start = talk.lines.dropped if line.too_long else line.data
+                talk.violate(Violation.CHUNK_SIZE, admitted.reply, evidence(start))
             case CommandRefused() if (size := announced(admitted)) is not None:
                 self._reception.begin_refused(admitted, size)
             case CommandRefused():
@@ -89,14 +110,36 @@ class Hearing:
                 self._take(admitted)
         return None
 
+    def _forbids(self, line: Line, admitted: Command | CommandRefused) -> bool:
+        """Whether no mail client says that."""
+        config = self._talk.config
+        forbidden = config.wire.forbidden
+        if line.too_long:  # its end, where HTTP has its version, is gone
+            return _verb_of(self._talk.lines.dropped, ()) is None and forbidden.forbids(self._talk.lines.dropped)
+        refused = isinstance(admitted, CommandRefused)
+        return forbidden.forbids(line.data, known=not refused or _verb_of(line.data, config.verbs) is not None)
+
+    def _came_early(self, line: Line, admitted: Command | CommandRefused) -> bool:
+        """Whether the session ends for what stands behind a command that was to be the last of its group."""
+        talk = self._talk
+        if isinstance(admitted, CommandRefused):
+            verb = None if line.too_long else _verb_of(line.data, talk.config.verbs)
+        else:
+            # What follows STARTTLS has a rule of its own.
+            verb = None if isinstance(admitted, StartTls) else admitted.verb
+        pipelining = talk.session.esmtp and "PIPELINING" in talk.config.offers
+        if verb is None or not has_to_wait(verb, pipelining=pipelining):
+            return False
+        return talk.pause(early(verb), secret=verb is Verb.AUTH)
+
     def read_response(self) -> Flow | None:
         """A line of an AUTH exchange; all of it is one request, with one deadline."""
         talk = self._talk
         line = talk.lines.next_line(self._talk.config.limits.auth_line)
         if line is None:
             return talk.need(Flow.NEED_DATA)
-        talk.heard(b"***")
-        if self._ends_for_newline(line):
+        talk.heard(HIDDEN)
+        if self._ends_for_newline(line) or talk.pause(Violation.EARLY_GROUP, secret=True):
             return None
         match admitted := admit_response(line, talk.config.policy):
             case CommandRefused():

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Final, NamedTuple, final
 
 _CR: Final = 0x0D
+_KEPT: Final = 128  # octets kept of a line that is dropped
 
 
 @final
@@ -31,8 +32,8 @@ class LineReader:
 
     A line ends at LF, RFC 5321 section 2.3.8 or not; `ending` tells, and what it means is for the caller. Each octet is
     searched once and copied a few times at most, in pieces of any size, and a line over its limit is dropped while it
-    grows: what is held stays below the limit plus what one `receive_data()` brought. `dropped` has the first four
-    octets of such a line: its verb.
+    grows: what is held stays below the limit plus what one `receive_data()` brought. `dropped` has the first octets of
+    such a line, its verb among them.
     """
 
     # Everything held is _buffer[_start:] + _tail. The first piece is kept as it came, later ones gather in _tail until
@@ -84,6 +85,10 @@ class LineReader:
         self.clear()
         return data
 
+    def peek(self, most: int) -> bytes:
+        """The first octets of what is held, `most` at most; it stays held."""
+        return (self._buffer[self._start : self._start + most] + self._tail[:most])[:most]
+
     def next_line(self, limit: int) -> Line | None:
         """The next line, or None when more octets are needed.
 
@@ -95,7 +100,7 @@ class LineReader:
             # Even if the next octet were its LF, the line would be too long.
             if self._dropping or held >= limit:
                 if not self._dropping:
-                    self.dropped = (self._buffer[self._start : self._start + 4] + self._tail[:4])[:4]
+                    self.dropped = self.peek(_KEPT)
                 self._dropping = True
                 if held:
                     self._dropped_cr = (self._tail or self._buffer)[-1] == _CR
@@ -112,7 +117,7 @@ class LineReader:
             ending = LineEnding.CRLF
         too_long = self._dropping or end + 1 - start > limit
         if too_long and not self._dropping:
-            self.dropped = self._buffer[start : start + 4]
+            self.dropped = self._buffer[start : min(end, start + _KEPT)]
         data = b"" if too_long else self._buffer[start:data_end]
         self._start = self._searched = end + 1
         self._dropping = False

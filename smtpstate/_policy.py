@@ -126,6 +126,15 @@ class Treatment(Enum):
 
 
 @final
+@unique
+class EarlyInput(Enum):
+    """What is done about octets that a client sent where it had to wait for a reply (RFC 2920 section 3.1)."""
+
+    FORBID = "554 5.5.0, and the session ends"
+    NOTE = "they are taken, and `ServerConnection.noted` names what they are"
+
+
+@final
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What is done about each deviation: those in neither set are rejected, those in both are flagged."""

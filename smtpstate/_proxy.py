@@ -170,6 +170,11 @@ class ProxyReader:
         return self._trailing
 
     @property
+    def reads_first(self) -> bool:
+        """Never: a server's connection has a use for it."""
+        return False
+
+    @property
     def deadline(self) -> float | None:
         """When to call `handle_timeout()`, on the clock that was given; None: never."""
         return self._deadline

@@ -185,6 +185,16 @@ class ServerConnection:
         return self._talk.closing.half_close
 
     @property
+    def noted(self) -> frozenset[Violation]:
+        """What the client sent before it might, where `EarlyInput.NOTE` lets it go on."""
+        return self._talk.noted
+
+    @property
+    def reads_first(self) -> bool:
+        """Whether to feed what has arrived already before draining, without waiting for it; then pull again."""
+        return self._talk.reads_first
+
+    @property
     def deadline(self) -> float | None:
         """When to call `handle_timeout()`, on the clock that was given; None: never."""
         return self._talk.budgets.deadline
@@ -204,6 +214,7 @@ class ServerConnection:
         else:
             self._talk.budgets.received(len(data), now)
             self._talk.lines.receive_data(data)
+            self._talk.came_early()
 
     def receive_eof(self) -> None:
         """The peer will send no more. What it sent before is still answered."""
@@ -276,7 +287,7 @@ class ServerConnection:
 
     def data_to_send(self) -> bytes:
         """Octets for the peer, b"" when there are none. Asking again says that the last piece has left."""
-        return self._talk.out.take()
+        return self._talk.take()
 
     # Verdicts.
 

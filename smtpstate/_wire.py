@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from smtpstate._errors import LocalProtocolError
+from smtpstate._forbidden import FORBIDDEN, Forbidden
 from smtpstate._networks import trusted
 from smtpstate._newlines import BareNewline
+from smtpstate._policy import EarlyInput
 from smtpstate._replies import Reply
 
 if TYPE_CHECKING:
@@ -26,11 +28,16 @@ class WireRules:
     mend, NORMALIZE where it comes from everywhere, so that none is lost. For peers in the networks of
     `bare_newline_exclusions` it is NOTE. `bare_newline_code` is the code, 4yz or 5yz, that REJECT answers with.
     Raises LocalProtocolError for any other code.
+
+    `forbidden` are the commands that end the session at once, and `early_input` says what becomes of a client that does
+    not wait for a reply where it has to.
     """
 
     bare_newline: BareNewline | None = None
     bare_newline_exclusions: tuple[Network, ...] = ()
     bare_newline_code: int = _BARE_NEWLINE_CODE
+    forbidden: Forbidden = FORBIDDEN
+    early_input: EarlyInput = EarlyInput.FORBID
 
     def __post_init__(self) -> None:
         if self.bare_newline_code // 100 not in (4, 5):

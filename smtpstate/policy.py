@@ -6,13 +6,17 @@ A `Policy` is for lines that break the grammar and are understood all the same: 
 `MX.but(Treatment.REJECT, Deviation.BARE_LF)`.
 
 `Leftover` is about octets that came in clear with STARTTLS, or with its 220.
-`WireRules` are for octets, whatever they say: `ServerConfig(hostname, wire=WireRules(BareNewline.REJECT))`.
+`WireRules` are for octets, whatever they say: `ServerConfig(hostname, wire=WireRules(BareNewline.REJECT))`. They also
+have what no mail client does: commands that are `Forbidden`, and `EarlyInput`, where it has to wait for a reply.
 """
 
+from smtpstate._forbidden import FORBIDDEN as FORBIDDEN
+from smtpstate._forbidden import Forbidden as Forbidden
 from smtpstate._newlines import BareNewline as BareNewline
 from smtpstate._policy import MX as MX
 from smtpstate._policy import STRICT as STRICT
 from smtpstate._policy import Deviation as Deviation
+from smtpstate._policy import EarlyInput as EarlyInput
 from smtpstate._policy import Leftover as Leftover
 from smtpstate._policy import Policy as Policy
 from smtpstate._policy import Treatment as Treatment

@@ -52,6 +52,8 @@ class TlsCapable(Protocol[_Event_co]):
     def deadline(self) -> float | None: ...
     @property
     def half_close(self) -> bool: ...
+    @property
+    def reads_first(self) -> bool: ...
     def receive_data(self, data: bytes, /) -> None: ...
     def receive_eof(self) -> None: ...
     def connection_lost(self) -> None: ...
@@ -161,6 +163,11 @@ class SecureConnection(Generic[_Event_co]):
     def deadline(self) -> float | None:
         """When to call `handle_timeout()`, on the connection's clock; None: never. The handshake's budget, too."""
         return self.connection.deadline
+
+    @property
+    def reads_first(self) -> bool:
+        """Whether to feed what has arrived already before draining, without waiting for it; then pull again."""
+        return self.connection.reads_first and not self._peer_done
 
     @property
     def half_close(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import final
 
 from smtpstate import (
@@ -17,6 +18,7 @@ from smtpstate import (
     TraceLine,
 )
 from smtpstate._state import Session
+from smtpstate.policy import EarlyInput
 
 Handler = Callable[[ServerConnection, ServerEvent], None]
 
@@ -57,7 +59,8 @@ def silent(connection: ServerConnection, event: ServerEvent) -> None:
 class Seat:
     """A ServerConnection, a clock, and the least that a driver does around them.
 
-    `events` are all events so far, `flow` is the last Flow.
+    `events` are all events so far, `flow` is the last Flow. Dialogues are fed in one piece here, so what comes early is
+    only noted, unless a test asks for more.
     """
 
     def __init__(
@@ -70,9 +73,12 @@ class Seat:
         greet: bool = True,
         peer: Peer | None = None,
         trusted: bool = False,
+        early_input: EarlyInput = EarlyInput.NOTE,
     ) -> None:
         if config is None:
             config = ServerConfig("mx.example.org", limits or Limits())
+        if config.wire.early_input is not early_input:
+            config = replace(config, wire=replace(config.wire, early_input=early_input))
         self.clock = ManualClock()
         self.traced: list[TraceLine] = []
         self.connection = ServerConnection(

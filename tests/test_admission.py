@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smtpstate._admission import admit, admit_response, announced, masked, refuse_bare_cr, refuse_long
+from smtpstate._admission import admit, admit_response, announced, refuse_bare_cr, refuse_long
 from smtpstate._commands import (
     Auth,
     AuthCancel,
@@ -21,6 +21,7 @@ from smtpstate._commands import (
 )
 from smtpstate._config import OFFERS
 from smtpstate._events import CommandRefused, Violation
+from smtpstate._evidence import masked
 from smtpstate._lines import Line, LineEnding
 from smtpstate._policy import MX, STRICT, Deviation, Policy, Treatment
 from smtpstate._state import Phase, Session

@@ -432,3 +432,7 @@ def test_limits_are_the_callers():
     client.receive_data(b"220 mx\r\n")
     client.next_event()
     assert client.next_event() is Flow.NEED_COMMAND
+
+
+def test_it_never_asks_to_read_before_it_writes() -> None:
+    assert ClientConnection("c.example.com", clock=lambda: 0.0).reads_first is False

@@ -103,7 +103,10 @@ def test_the_package_has_one_line_for_each_name_and_nothing_else() -> None:
 
 def test_the_names_of_the_policy_are_these() -> None:
     public = {name for name in vars(policy) if name[0] != "_"}
-    assert public == {"MX", "STRICT", "BareNewline", "Deviation", "Leftover", "Policy", "Treatment", "WireRules"}
+    assert public == {
+        *("FORBIDDEN", "MX", "STRICT", "BareNewline", "Deviation", "EarlyInput", "Forbidden", "Leftover", "Policy"),
+        *("Treatment", "WireRules"),
+    }
 
 
 DELIVERY: list[str] = [

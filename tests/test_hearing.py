@@ -24,7 +24,7 @@ from smtpstate import (
     Violation,
 )
 from smtpstate._xclient import XClient
-from smtpstate.policy import MX, STRICT, BareNewline, Deviation, Leftover, Policy, WireRules
+from smtpstate.policy import MX, STRICT, BareNewline, Deviation, EarlyInput, Leftover, Policy, WireRules
 from tests.helpers import Seat, codes, in_transaction, ready
 
 
@@ -35,6 +35,8 @@ from tests.helpers import Seat, codes, in_transaction, ready
         (b"BDAT x\r\n", [501], Violation.CHUNK_SIZE, "where the octets after it end, nobody knows"),
         (b"STARTTLS\r\nNOOP\r\n", [554], Violation.EARLY_PLAINTEXT, "RFC 3207 section 4: nothing may follow"),
         (b"MAIL FROM:<> SIZE=99999999999\r\n", [552], Violation.SIZE_TOO_LARGE, "RFC 1870 section 6.1"),
+        (b"HEAD / HTTP/1.1\r\nNOOP\r\n", [221], Violation.FORBIDDEN_COMMAND, "no mail client says that"),
+        (b"Cookie: " + b"x" * 9999 + b"\r\n", [221], Violation.FORBIDDEN_COMMAND, "nor that"),
         (b"NOPE\r\nNOOP\r\n", [500, 250], Violation.UNKNOWN_COMMAND, "one line is answered, and the next one heard"),
     ],
 )
@@ -191,3 +193,24 @@ def test_a_response_that_ends_with_lf_is_as_a_command(what: BareNewline, answer:
         assert [event.deviations for event in seat.events if isinstance(event, AuthResponse)] == [{Deviation.BARE_LF}]
     else:
         assert ended_by(seat) is Violation.BARE_NEWLINE
+
+
+@pytest.mark.parametrize("said", [b"DATA\r\nx", b"NOOP\r\nx", b"EHLO\r\nx", b"AUTH PLAIN\r\nx"])
+def test_a_command_that_ends_its_group_is_not_looked_at_when_more_is_there(said: bytes) -> None:
+    config = ServerConfig("mx.example.org", mechanisms=("PLAIN",), auth_in_clear=True)
+    seat = Seat(config, early_input=EarlyInput.FORBID)
+    seat.say(b"EHLO client.example\r\n")
+    seen = len(seat.events)
+    assert codes(seat.say(said)) == [554]
+    assert ended_by(seat) in {Violation.EARLY_COMMAND, Violation.EARLY_GROUP}
+    assert len(seat.events) <= seen + 1, "nothing but the end"
+
+
+def test_nor_is_a_response_that_more_follows() -> None:
+    config = ServerConfig("mx.example.org", mechanisms=("PLAIN",), auth_in_clear=True)
+    seat = Seat(config, early_input=EarlyInput.FORBID)
+    seat.say(b"EHLO client.example\r\n")
+    seat.handler = challenge
+    assert codes(seat.say(b"AUTH PLAIN\r\n")) == [334]
+    assert codes(seat.say(b"eA==\r\nx")) == [554]
+    assert not seat.of_type(AuthResponse)

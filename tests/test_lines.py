@@ -196,10 +196,27 @@ def test_the_verb_of_a_dropped_line_is_known(cut: int) -> None:
     reader = LineReader()
     assert reader.dropped == b""
     assert feed(reader, b"NOOP\r\nBDAT 1" + b" " * 50, cut, 12) == [Line(b"NOOP", CRLF, False)]
-    assert reader.dropped == b"BDAT"
+    assert reader.dropped == b"BDAT 1      "
     assert feed(reader, b" x\r\nRSET" + b" " * 50 + b"\r\nQUIT\r\n", cut, 12) == [
         Line(b"", CRLF, True),
         Line(b"", CRLF, True),
         Line(b"QUIT", CRLF, False),
     ]
-    assert reader.dropped == b"RSET"
+    assert reader.dropped == b"RSET        "
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_dropped_line_leaves_no_more_than_its_start(cut: int) -> None:
+    reader = LineReader()
+    assert feed(reader, b"x" * 300 + b"\r\n", cut, 200) == [Line(b"", CRLF, True)]
+    assert reader.dropped == b"x" * 128
+
+
+def test_what_is_held_can_be_looked_at() -> None:
+    reader = LineReader()
+    assert reader.peek(4) == b""
+    reader.receive_data(b"NOOP\r\nMA")
+    reader.receive_data(b"IL")
+    assert reader.peek(4) == b"NOOP"
+    assert reader.next_line(100) is not None
+    assert (reader.peek(3), reader.peek(9), len(reader)) == (b"MAI", b"MAIL", 4)

@@ -396,3 +396,7 @@ def test_tlvs_come_out_as_they_went_in(pairs: list[tuple[int, bytes]]) -> None:
     event = Fed(2, checked(V4, *(tlv(kind, value) for kind, value in pairs))).event
     assert isinstance(event, ProxyHeader)
     assert event.tlvs[1:] == tuple(pairs)
+
+
+def test_it_never_asks_to_read_before_it_writes() -> None:
+    assert ProxyReader(1, clock=lambda: 0.0).reads_first is False

@@ -40,13 +40,13 @@ MAY = {
 
 # A module imports from those on its left, and from none beside it.
 LAYERS = (
-    {"_errors", "_abnf", "_verbs", "_lines", "_networks", "_newlines", "_output"},
-    {"_address", "_params", "_dot", "_chunk", "_keys", "_policy"},
+    {"_errors", "_abnf", "_verbs", "_evidence", "_lines", "_networks", "_newlines", "_output"},
+    {"_address", "_params", "_dot", "_chunk", "_forbidden", "_keys", "_policy"},
     {"_clienthello", "_carried", "_replies", "_capabilities", "_xclient"},
     {"_tlspolicy", "_commands", "_sasl"},
     {"_contexts", "_sslobject", "_syntax", "extensions", "_scram", "_mechanisms", "_international", "_quota"},
     {"_state", "_events", "_choice"},
-    {"_budget", "_intake", "_outcomes", "_wire"},
+    {"_budget", "_early", "_intake", "_outcomes", "_wire"},
     {"_config", "_closing", "_conduct", "_proxy", "_questions", "policy"},
     {"_admission", "_conversation", "_envelope", "_listening"},
     {"_reception"},

@@ -35,6 +35,7 @@ from smtpstate import (
     Violation,
     Vrfy,
 )
+from smtpstate.policy import EarlyInput, WireRules
 from tests.helpers import ManualClock, Seat, codes, in_body, in_transaction, ready, silent
 
 EVERY_CODE = range(200, 600)
@@ -314,7 +315,9 @@ def test_the_conversation_can_be_followed() -> None:
 
 
 def test_nobody_has_to_follow_it() -> None:
-    connection = ServerConnection(ServerConfig("mx.example.org"), clock=ManualClock())
+    connection = ServerConnection(
+        ServerConfig("mx.example.org", wire=WireRules(early_input=EarlyInput.NOTE)), clock=ManualClock()
+    )
     connection.receive_data(b"HELO c.example\r\nMAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nDATA\r\n.\r\nQUIT\r\n")
     while not isinstance(event := connection.next_event(), Flow):
         if connection.owed is event:

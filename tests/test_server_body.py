@@ -162,7 +162,11 @@ def refusing(kind: type, reply: Reply = NO) -> Handler:
 @pytest.mark.parametrize(
     ("kind", "answers", "reason"),
     [
-        (Data, [250, 250, 550, 500, 500, 221], "no 354: what follows are commands"),
+        (
+            Data,
+            [250, 250, 550, 500, 221],
+            "no 354: what follows are commands, and a dot is none that mail clients send",
+        ),
         (Body, [250, 250, 354, 550, 221], "read to its end, and answered there"),
         (EndOfMessage, [250, 250, 354, 550, 221], "answered at once"),
     ],

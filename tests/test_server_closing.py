@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from smtpstate import (
@@ -23,9 +25,11 @@ from smtpstate import (
     TlsInfo,
     TransactionReset,
 )
+from smtpstate.policy import EarlyInput, WireRules
 from tests.helpers import ManualClock, Seat, codes, in_body, in_transaction, ready
 
 CONFIG = ServerConfig("mx.example.org", starttls=True, mechanisms=("PLAIN",), auth_in_clear=True)
+NOTING = replace(CONFIG, wire=WireRules(early_input=EarlyInput.NOTE))  # all is fed in one piece
 EHLO = b"EHLO c.example\r\n"
 MAIL = EHLO + b"MAIL FROM:<>\r\n"
 RCPT = MAIL + b"RCPT TO:<postmaster>\r\n"
@@ -99,14 +103,14 @@ def test_we_can_close_at_any_time(phase: Phase, said: bytes, transaction: bool) 
 
 
 def test_we_can_close_before_anything_was_pulled() -> None:
-    connection = ServerConnection(CONFIG, clock=ManualClock())
+    connection = ServerConnection(NOTING, clock=ManualClock())
     connection.close()
     assert connection.data_to_send() == b"421 Service shutting down\r\n"
     assert connection.next_event() is Flow.NEED_FLUSH
 
 
 def test_before_an_implicit_handshake_closing_says_nothing() -> None:
-    connection = ServerConnection(CONFIG, clock=ManualClock(), implicit_tls=True)
+    connection = ServerConnection(NOTING, clock=ManualClock(), implicit_tls=True)
     connection.close()
     assert connection.data_to_send() == b""
     assert connection.next_event() is Flow.NEED_DATA
@@ -203,7 +207,7 @@ def test_a_port_scanner_is_greeted_and_gone() -> None:
 
 @pytest.mark.parametrize("kind", [Connected, Mail, Rcpt, Data])
 def test_a_verdict_that_comes_after_the_loss_does_nothing(kind: type) -> None:
-    connection = ServerConnection(CONFIG, clock=ManualClock())
+    connection = ServerConnection(NOTING, clock=ManualClock())
     connection.receive_data(RCPT + b"DATA\r\n")
     while type(connection.next_event()) is not kind:
         connection.accept()

@@ -28,6 +28,7 @@ from smtpstate import (
 )
 from smtpstate._events import Owed
 from smtpstate.extensions import Extension, OwnCommand, OwnVerb
+from smtpstate.policy import EarlyInput, WireRules
 from tests.helpers import ManualClock, ready
 
 EVERY_CODE = range(200, 600)
@@ -49,7 +50,13 @@ STAGES = [
 def at(kind: type, said: bytes) -> ServerConnection:
     """A connection that owes a verdict for this kind of event."""
     etrn = Extension("ETRN", verb=OwnVerb("ETRN"))
-    config = ServerConfig("mx.example.org", asks_vrfy=True, asks_expn=True, extensions=(etrn,))
+    config = ServerConfig(
+        "mx.example.org",
+        asks_vrfy=True,
+        asks_expn=True,
+        extensions=(etrn,),
+        wire=WireRules(early_input=EarlyInput.NOTE),
+    )
     connection = ServerConnection(config, clock=ManualClock())
     connection.receive_data(said)
     while type(connection.next_event()) is not kind:

@@ -37,6 +37,7 @@ from smtpstate import (
     Violation,
 )
 from smtpstate._delivery import Envelope, open_session, quit_session, send_message
+from smtpstate.policy import EarlyInput, WireRules
 from smtpstate_testing import Input, ManualClock, Pair, ReceivedMessage, SmtpServer, replay
 from smtpstate_testing.pytest_plugin import smtp_server  # pytest finds it here where the plugin is not installed
 
@@ -161,12 +162,12 @@ def test_a_piece_has_at_least_one_octet(cut: int | tuple[int, ...]) -> None:
 
 def test_the_transcript_shows_both_sides_and_no_control_characters() -> None:
     pair = Pair()
-    pair.talk(b"HELO c\r\n\x1b[2J\0\xff\rS: 250 fine\r\n")
+    pair.talk(b"HELO c\r\nNO\x1b[2J\0\xff\rS: 250 fine\r\n")
     assert pair.transcript == (
         "S: 220 mx.example.org ESMTP\n"
         "C: HELO c\n"
         "S: 250 mx.example.org\n"
-        "C: \\x1b[2J\\x00\\xff\\x0dS: 250 fine\n"
+        "C: NO\\x1b[2J\\x00\\xff\\x0dS: 250 fine\n"
         "S: 500 5.5.2 Syntax error\n"
     )
 
@@ -196,7 +197,9 @@ def test_the_handler_gives_the_verdicts() -> None:
 
 
 def test_the_default_handler_leaves_vrfy_and_expn_alone() -> None:
-    pair = Pair(ServerConfig("mx.example.org", asks_vrfy=True, asks_expn=True))
+    pair = Pair(
+        ServerConfig("mx.example.org", asks_vrfy=True, asks_expn=True, wire=WireRules(early_input=EarlyInput.NOTE))
+    )
     said = pair.talk(b"HELO c\r\nVRFY you\r\nEXPN list\r\n")
     assert [line[:3] for line in said.split(b"\r\n")] == [b"220", b"250", b"252", b"502", b""]
 

@@ -407,3 +407,14 @@ def test_a_callback_of_the_caller_is_still_called() -> None:
     assert names == [HOST]
     assert server.connection.tls is not None
     assert server.connection.tls.sni == HOST
+
+
+def test_what_asks_to_read_first_asks_so_inside_tls() -> None:
+    server, raw = Server(server_side(), implicit=True), Raw(client_side(), HOST)
+    raw.meet(server)
+    assert not server.machine.reads_first, "the greeting has left"
+    server.feed(raw.say(b"EHLO c.example.com\r\n"))
+    assert server.machine.reads_first
+    raw.hear()
+    server.feed(raw.goodbye())
+    assert not server.machine.reads_first, "nothing more comes"

@@ -22,6 +22,7 @@ from smtpstate._events import (
 )
 from smtpstate._policy import Leftover
 from smtpstate._server import ServerConnection
+from smtpstate.policy import EarlyInput, WireRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +131,12 @@ class Server(Side):
         names: tuple[str, ...] | None = None,
     ) -> None:
         config = ServerConfig(
-            HOST, starttls=not implicit, limits=limits or Limits(), mechanisms=mechanisms, leftover=leftover
+            HOST,
+            starttls=not implicit,
+            limits=limits or Limits(),
+            mechanisms=mechanisms,
+            wire=WireRules(early_input=EarlyInput.NOTE),  # dialogues are fed in one piece
+            leftover=leftover,
         )
         self.connection = ServerConnection(config, clock=clock or Clock(), implicit_tls=implicit)
         super().__init__(tls.secure(self.connection, context or server_side(), certificate=certificate, names=names))

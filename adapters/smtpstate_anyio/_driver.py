@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import sys
 from math import inf
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
 
@@ -13,6 +15,8 @@ from anyio import (
     create_task_group,
     sleep_forever,
 )
+from anyio.abc import SocketAttribute
+from anyio.lowlevel import checkpoint
 
 from smtpstate import Flow
 
@@ -23,9 +27,43 @@ if TYPE_CHECKING:
 
 _RECEIVE: Final = 65_536  # octets a read
 _SMALL: Final = 4096  # octets that fit any socket's buffer, so that sending them cannot wait for the peer to be read
+_TURNS: Final = 5  # of an event loop: asyncio needs three to hand over what is there
 _AHEAD: Final = 65_536  # octets read while one piece is being sent
 
 Event = TypeVar("Event")
+
+
+def _has_arrived(stream: SocketStream) -> bool:
+    """Whether reading would not have to wait. The system knows: a read that is cancelled may lose what it has read."""
+    descriptor = stream.extra(SocketAttribute.raw_socket).fileno()
+    if descriptor < 0:
+        return False
+    if sys.platform == "win32":
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+async def _without_waiting(stream: SocketStream) -> bytes:
+    """What a read gets at once: within a few turns of the event loop, which it takes to find out. Raises as it does."""
+    octets, failure = b"", None
+
+    async def read() -> None:
+        nonlocal octets, failure
+        try:
+            octets = await stream.receive(_RECEIVE)
+        except (EndOfStream, BrokenResourceError, ClosedResourceError, OSError) as error:
+            failure = error
+
+    async with create_task_group() as group:
+        group.start_soon(read)
+        for _ in range(_TURNS):
+            await checkpoint()
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return octets
 
 
 def deadline_of(machine: Machine[object]) -> float:
@@ -48,6 +86,7 @@ class Driver(Generic[Event]):
         self._scope: CancelScope | None = None
         self._sending: bool = False  # a piece is under way; if that ends early, nothing can follow it
         self._shut: bool = False
+        self._looked: bool = False  # whether anything had come before the first octet left
         self._early: list[Event] = []  # read while writing
 
     def poll(self) -> Event | Flow:
@@ -63,8 +102,9 @@ class Driver(Generic[Event]):
         with CancelScope(deadline=deadline_of(machine)) as scope:
             self._scope = scope
             try:
+                first = machine.reads_first and await self._read_first()
                 await self._drain()
-                if flow is Flow.NEED_DATA and not self._early:
+                if flow is Flow.NEED_DATA and not self._early and not first:
                     machine.receive_data(await self.stream.receive(_RECEIVE))
                 elif flow is Flow.WAIT:
                     await sleep_forever()
@@ -77,6 +117,19 @@ class Driver(Generic[Event]):
             machine.handle_timeout()
             if self._sending:
                 machine.connection_lost()
+
+    async def _read_first(self) -> bool:
+        """Feeds what has arrived already; whether anything had."""
+        if not self._looked:
+            # asyncio reads by itself until we do for the first time, so the system does not know what has come.
+            self._looked = True
+            octets = await _without_waiting(self.stream)
+        elif _has_arrived(self.stream):
+            octets = await self.stream.receive(_RECEIVE)
+        else:
+            octets = b""
+        self.machine.receive_data(octets)
+        return bool(octets)
 
     def interrupt(self) -> None:
         """Ends a wait for the peer, if there is one: `move` returns, and the machine is asked again."""

@@ -279,6 +279,7 @@ class _Server:
             if self.observer is not None:
                 self.observer.session_opened(session)
             await session.run(self.handler)
+            session.complain()
             if self.observer is not None:
                 self.observer.session_closed(session, session.closed or ConnectionClosed(CloseReason.LOST))
         except Exception as error:

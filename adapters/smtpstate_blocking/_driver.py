@@ -68,9 +68,10 @@ class Driver(Generic[Event]):
         """Drains, and reads once where `flow` says so; then `poll()` again. No longer than the machine's deadline."""
         machine = self.machine
         try:
+            first = machine.reads_first and not self._unsent and self._read()
             if not self._drain() or self._early:
                 return
-            if flow is Flow.NEED_DATA:
+            if flow is Flow.NEED_DATA and not first:
                 if self._wait(_READ):
                     self._read()
             elif flow is Flow.WAIT:

@@ -445,6 +445,7 @@ class _Guest:
                 if observer is not None:
                     observer.session_opened(session)
                 session.run(self.server.handler)
+                session.complain()
                 if observer is not None:
                     observer.session_closed(session, session.closed or ConnectionClosed(CloseReason.LOST))
         except Exception as error:

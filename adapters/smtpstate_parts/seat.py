@@ -150,3 +150,10 @@ class Seat:
             self.connection.close(HANDLER_TIMED_OUT)
         else:
             self.connection.close()
+
+    def complain(self) -> None:
+        """Logs what the session was ended for, where the core has kept it."""
+        closed = self.closed
+        if closed is not None and closed.violation is not None and closed.evidence:
+            # repr() escapes all that is not printable ASCII: no line of a log is made by a client.
+            logger.warning("session %s: %s from %s: %r", self.id, closed.violation.name, self.peer, closed.evidence)

@@ -54,14 +54,16 @@ class Loggers(Observer):
             result.append(closed.timer.name)
         if closed.reason is CloseReason.TLS_FAILED:
             result.append(_why(session.tls_failure))
+        noted = sorted(one.name for one in session.connection.noted)
         logger.info(
-            "session id=%s peer=%s%s listener=%s messages=%d tls=%s result=%s",
+            "session id=%s peer=%s%s listener=%s messages=%d tls=%s%s result=%s",
             session.id,
             session.peer,
             "" if session.xclient is None else f" via={session.via}",
             session.listener.address,
             self._messages.get(session, 0),
             _tls(session.tls),
+            f" noted={','.join(noted)}" if noted else "",
             "/".join(result),
         )
 

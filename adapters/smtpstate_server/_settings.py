@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, final
 
-from smtpstate import Limits
-from smtpstate.policy import BareNewline, WireRules
+from smtpstate import Limits, LocalProtocolError
+from smtpstate.policy import BareNewline, EarlyInput, Forbidden, WireRules
 from smtpstate.proxy import parse_networks
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from smtpstate.proxy import Network
     from smtpstate_anyio import Admission
 
-Value: TypeAlias = "int | float | bool | tuple[Network, ...] | BareNewline | None"
+Value: TypeAlias = "int | float | bool | tuple[Network, ...] | BareNewline | EarlyInput | Forbidden | None"
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _TIME: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhdw]?)")
@@ -174,6 +174,39 @@ class BareNewlines:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Commands:
+    """A list of commands, as `Forbidden` reads it."""
+
+    unit: str = "words and /patterns/"
+
+    def parse(self, text: str) -> Value:
+        try:
+            return Forbidden(text)
+        except LocalProtocolError as error:
+            raise ValueError(str(error)) from None
+
+    def format(self, value: Value) -> str:
+        return value.text if isinstance(value, Forbidden) else ""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ForbidOrNote:
+    """yes or no; no is to note it."""
+
+    unit: str = "yes or no"
+
+    def parse(self, text: str) -> Value:
+        if text not in ("yes", "no"):
+            raise ValueError("yes or no is needed")
+        return EarlyInput.FORBID if text == "yes" else EarlyInput.NOTE
+
+    def format(self, value: Value) -> str:
+        return "yes" if value is EarlyInput.FORBID else "no"
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Setting:
     """A name that `-o` takes, and the fields of Limits, Admission or WireRules that it sets."""
 
@@ -247,6 +280,18 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         ("bare_newline_code",),
         ReplyCode(),
         "what `reject` answers with; 421 and 521 end the session after a message, too",
+    ),
+    Setting(
+        "smtpd_forbidden_commands",
+        ("forbidden",),
+        Commands(),
+        "what ends the session at once, beside headers and requests of HTTP",
+    ),
+    Setting(
+        "smtpd_forbid_unauth_pipelining",
+        ("early_input",),
+        ForbidOrNote(),
+        "whether 554 ends the session of a client that does not wait for a reply where it has to; no: the log has it",
     ),
     Setting("message_size_limit", ("message",), _SIZE, "a whole message; also `--message-size-limit`"),
     Setting("line_length_limit", ("command_line",), Count(512, 65_536, unit="octets"), "a command"),

@@ -24,7 +24,7 @@ from smtpstate import (
 )
 from smtpstate.delivery import Wants
 from smtpstate.extensions import OwnCommand
-from smtpstate.policy import MX
+from smtpstate.policy import MX, EarlyInput, WireRules
 from smtpstate_testing._clock import ManualClock
 from smtpstate_testing._link import End, Input
 
@@ -42,6 +42,8 @@ Handler: TypeAlias = Callable[[ServerConnection, ServerEvent], None]
 PairTls: TypeAlias = Literal["starttls", "implicit"]
 
 HOSTNAME: Final = "mx.example.org"
+# Whoever sends a whole dialogue in one piece wants to see what becomes of it.
+DEFAULT: Final = ServerConfig(HOSTNAME, wire=WireRules(early_input=EarlyInput.NOTE))
 PEER: Final = Peer("192.0.2.1", 40_000)
 
 
@@ -55,11 +57,12 @@ def accept_everything(server: ServerConnection, event: ServerEvent) -> None:
 class Pair:
     """A `ServerConnection` and a `ClientConnection`, and the wire between them. No socket, no thread, no sleep.
 
-    `config` and `limits` are the server's; `handler` sees its events and gives its verdicts, and what it raises comes
-    out here. `cut` says how what one side writes is cut into what the other reads: into pieces of that many octets, or
-    of those sizes in turn; None leaves it whole. With `tls` both sides use real TLS, with certificates that trustme
-    makes ("starttls" offers it, "implicit" begins with it). `timeout` bounds the client's session. A `trusted` client
-    may say XCLIENT and XFORWARD, if `config` offers them. `client_policy` is about the server's replies.
+    `config` and `limits` are the server's; without a `config`, a client that does not wait for replies is let go on
+    (`EarlyInput.NOTE`). `handler` sees the server's events and gives its verdicts, and what it raises comes out here.
+    `cut` says how what one side writes is cut into what the other reads: into pieces of that many octets, or of those
+    sizes in turn; None leaves it whole. With `tls` both sides use real TLS, with certificates that trustme makes
+    ("starttls" offers it, "implicit" begins with it). `timeout` bounds the client's session. A `trusted` client may say
+    XCLIENT and XFORWARD, if `config` offers them. `client_policy` is about the server's replies.
 
     Two ways to use it. As a pair: `client.send(...)` and `drive()`, or `run(procedure)`. Raw: `talk(...)` and
     `drip(...)` send the server whatever octets you like; from then on the client is out of it.
@@ -80,7 +83,7 @@ class Pair:
         client_extensions: tuple[Extension, ...] = (),
         client_policy: Policy = MX,
     ) -> None:
-        config = config or ServerConfig(HOSTNAME)
+        config = config or DEFAULT
         config = replace(
             config, limits=config.limits if limits is None else limits, starttls=config.starttls or tls == "starttls"
         )
@@ -301,7 +304,7 @@ def replay(
 
     With the same `config` and `handler` it is what the old one said, if nothing was encrypted and the peer did read.
     """
-    config = config or ServerConfig(HOSTNAME)
+    config = config or DEFAULT
     clock = ManualClock()
     connection = ServerConnection(
         replace(config, limits=config.limits if limits is None else limits), clock=clock, peer=PEER

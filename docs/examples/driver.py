@@ -25,6 +25,7 @@ def drive(sock: socket.socket, machine: Machine, on_event: Callable[[ServerEvent
             continue
         sending = False
         try:
+            first = machine.reads_first and feed_arrived(sock, machine)
             while data := machine.data_to_send():
                 sock.settimeout(time_left(machine))
                 sending = True
@@ -33,7 +34,7 @@ def drive(sock: socket.socket, machine: Machine, on_event: Callable[[ServerEvent
             if machine.half_close and not shut:
                 shut = True
                 sock.shutdown(socket.SHUT_WR)
-            if event is Flow.NEED_DATA:
+            if event is Flow.NEED_DATA and not first:
                 sock.settimeout(time_left(machine))
                 octets = sock.recv(65536)
                 machine.receive_data(octets) if octets else machine.receive_eof()
@@ -46,6 +47,17 @@ def drive(sock: socket.socket, machine: Machine, on_event: Callable[[ServerEvent
                 machine.connection_lost()
         except OSError:
             machine.connection_lost()
+
+
+def feed_arrived(sock: socket.socket, machine: Machine) -> bool:
+    """Whether something was there to read without waiting."""
+    sock.settimeout(0)
+    try:
+        octets = sock.recv(65536)
+    except BlockingIOError:
+        return False
+    machine.receive_data(octets) if octets else machine.receive_eof()
+    return True
 
 
 def time_left(machine: Machine) -> float | None:

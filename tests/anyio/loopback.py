@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import EndOfStream, Event, connect_tcp, create_task_group, fail_after
 
+from smtpstate.policy import EarlyInput, WireRules
 from smtpstate_anyio import BoundListener, Message, Observer, Session
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from smtpstate import ConnectionClosed, Reply, TraceLine
 
+NOTING = WireRules(early_input=EarlyInput.NOTE)
 SECONDS = 20.0  # for a whole test; reached only when something hangs
 
 
@@ -66,9 +68,12 @@ class Inbox:
 
 @asynccontextmanager
 async def background(serve_it: Callable[..., Awaitable[None]], *args: Any, **kwargs: Any) -> AsyncIterator[int]:
-    """Runs a server on a free port of 127.0.0.1 and gives the port; everything inside has `SECONDS`."""
+    """Runs a server on a free port of 127.0.0.1 and gives the port; everything inside has `SECONDS`.
+
+    Clients say much in one piece here, so what comes early is only noted, unless a test asks for more.
+    """
     arguments = args if args[1:] else (*args, "127.0.0.1:0")
-    options = {"hostname": "mx.example.org", "grace": 5.0, **kwargs}
+    options = {"hostname": "mx.example.org", "grace": 5.0, "wire": NOTING, **kwargs}
 
     async def run(*, task_status: Any) -> None:
         await serve_it(*arguments, **options, task_status=task_status)

@@ -365,6 +365,7 @@ class Slow:
     """A machine that waits for its peer, until a deadline that may change."""
 
     half_close = False
+    reads_first = False
     closed = None
     deadline: float | None = None
     timed_out = False

@@ -56,6 +56,7 @@ class Scripted:
         self.out = out
         self.deadline = deadline
         self.half_close = False
+        self.reads_first = False
         self.closed: ConnectionClosed | None = None
         self.heard: Final[list[object]] = []
         self.events: Final[list[str]] = []

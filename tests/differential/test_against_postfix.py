@@ -13,6 +13,7 @@ from tests.differential.addresses import ADDRESSES
 from tests.differential.bodies import BODIES
 from tests.differential.chunking import CHUNKING
 from tests.differential.compare import compare
+from tests.differential.forbidden import EARLY, FORBIDDEN
 from tests.differential.limits import LIMITS
 from tests.differential.order import ORDER
 from tests.differential.parameters import PARAMETERS
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from tests.differential.postfix import Postfix
     from tests.differential.rows import Session
 
-_SESSIONS: Final = (*ORDER, *SYNTAX, *ADDRESSES, *PARAMETERS, *BODIES, *LIMITS, *PIPELINING)
+_SESSIONS: Final = (*ORDER, *SYNTAX, *ADDRESSES, *PARAMETERS, *BODIES, *LIMITS, *PIPELINING, *FORBIDDEN, *EARLY)
 
 
 @pytest.mark.parametrize("session", _SESSIONS, ids=lambda session: session.name)

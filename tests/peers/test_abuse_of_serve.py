@@ -90,8 +90,8 @@ FLOODS = (
         b"500 ",
         "nor when it begins like a command",
     ),
-    Flood("NULs", b"", bytes(MIB), 64, b"\r\n", b"500 ", "no octet is special"),
-    Flood("dots", b"", b"." * MIB, 64, b"\r\n", b"500 ", "no octet is special"),
+    Flood("NULs", b"", bytes(MIB), 64, b"\r\n", b"221 ", "no mail client begins so"),
+    Flood("dots", b"", b"." * MIB, 64, b"\r\n", b"221 ", "no mail client begins so"),
     Flood("CRs", b"", b"\r" * MIB, 64, b"\n", b"500 ", "each could be the first half of a newline"),
     Flood(
         "a body in one line",
@@ -117,8 +117,9 @@ def test_64_mib_cost_no_memory_and_the_session_goes_on(serving: Serving, flood: 
             assert pour(connection, flood.block, flood.times)
             connection.sendall(flood.after)
             assert reply(connection).startswith(flood.code), flood.reason
-        connection.sendall(b"NOOP\r\n")
-        assert reply(connection).startswith(b"250 ")
+        if flood.code != b"221 ":
+            connection.sendall(b"NOOP\r\n")
+            assert reply(connection).startswith(b"250 ")
     serving.still_serves()
 
 
@@ -145,14 +146,12 @@ class Chatter(NamedTuple):
 
 
 CHATTER = (
-    Chatter("NOOP", b"NOOP\r\n" * 100_000, "commands that bring no mail nearer"),
+    Chatter("NOOP", b"NOOP\r\n" * 100_000, "commands that bring no mail nearer, and have to wait for each other"),
     Chatter("EHLO", b"EHLO x\r\n" * 100_000, "the longest reply there is to a short command"),
-    Chatter("errors", b"?\r\n" * 100_000, "commands that are none"),
+    Chatter("errors", b"X\r\n" * 100_000, "commands that are none"),
     Chatter("empty lines", b"\r\n" * 100_000, "not even that"),
-    Chatter("RSET", b"EHLO x\r\n" + b"RSET\r\n" * 100_000, "of all that is harmless"),
-    Chatter(
-        "STARTTLS", b"EHLO x\r\n" + b"STARTTLS\r\n" * 100_000, "the first cuts the session, for the second comes early"
-    ),
+    Chatter("RSET", b"RSET\r\n" * 100_000, "of all that is harmless"),
+    Chatter("STARTTLS", b"STARTTLS\r\n" * 100_000, "the first cuts the session, for the second comes early"),
 )
 
 
@@ -161,6 +160,9 @@ def test_a_hundred_thousand_commands_whose_replies_nobody_reads_end_the_session(
     serving: Serving, chatter: Chatter
 ) -> None:
     with serving.grows_less_than(GROWTH), connected(serving) as connection:
+        reply(connection)
+        connection.sendall(b"EHLO x\r\n")
+        reply(connection)
         pour(connection, chatter.octets)
         serving.still_serves()  # while that one is still there
         said = rest(connection)
@@ -170,26 +172,29 @@ def test_a_hundred_thousand_commands_whose_replies_nobody_reads_end_the_session(
 
 def test_who_never_reads_is_no_longer_read_and_loses_nothing(serving: Serving) -> None:
     """No limit on junk or errors ends this one: recipients beyond the limit are 452 (RFC 5321 section 4.5.3.1.10)."""
-    hello = b"EHLO x\r\nMAIL FROM:<a@b.example>\r\n"
+    mail = b"MAIL FROM:<a@b.example>\r\n"
     recipients = b"RCPT TO:<c@d.example>\r\n" * 1000
-    sent = len(hello)
+    sent = len(mail)
     with serving.grows_less_than(GROWTH), connected(serving) as connection:
-        connection.sendall(hello)
+        assert reply(connection).startswith(b"220 ")
+        connection.sendall(b"EHLO x\r\n")
+        assert reply(connection).startswith(b"250 ")
+        connection.sendall(mail)
         connection.setblocking(False)
         with suppress(BlockingIOError):
             while sent < 256 * MIB:
-                sent += connection.send(recipients[(sent - len(hello)) % 23 :])
+                sent += connection.send(recipients[(sent - len(mail)) % 23 :])
         assert sent < 256 * MIB
         serving.still_serves()
         connection.settimeout(SECONDS)
-        due = 1 + 2 + (sent - len(hello)) // 23
+        due = 1 + (sent - len(mail)) // 23
         replies = b""
-        while replies.count(b"\r\n") - replies.count(b"\r\n250-") < due:  # none but EHLO's has more than one line
+        while replies.count(b"\r\n") < due:
             data = connection.recv(16 * MIB)
             assert data, replies[-1000:]
             replies += data
     codes = [line[:3] for line in replies.splitlines() if line[3:4] == b" "]
-    assert codes == [b"220"] + [b"250"] * 1002 + [b"452"] * (due - 1003)
+    assert codes == [b"250"] * 1001 + [b"452"] * (due - 1001)
     serving.still_serves()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from smtpstate import Limits
-from smtpstate.policy import BareNewline, WireRules
+from smtpstate.policy import BareNewline, EarlyInput, Forbidden, WireRules
 from smtpstate.proxy import parse_networks
 from smtpstate_anyio import Admission
 from smtpstate_server import _cli
@@ -47,6 +47,8 @@ def test_every_limit_of_a_server_can_be_set_by_its_own_name() -> None:
     assert not CLIENTS & BY_NAME.keys()
     assert len(BY_NAME) == len({one.name for one in SETTINGS} | {name for one in SETTINGS for name in one.fields})
 
+
+POSTFIX = "CONNECT GET POST regexp:{{/^[^A-Z]/ Bogus}}"
 
 TAKEN: list[tuple[str, dict[str, Any], str]] = [
     ("default_process_limit=20", {"connections": 20}, "all connections"),
@@ -91,6 +93,11 @@ TAKEN: list[tuple[str, dict[str, Any], str]] = [
         "noted from there",
     ),
     ("smtpd_forbid_bare_newline_reject_code=521", {"bare_newline_code": 521}, "and close"),
+    ("smtpd_forbidden_commands=", {"forbidden": Forbidden()}, "headers and requests of HTTP are forbidden even so"),
+    (f"smtpd_forbidden_commands={POSTFIX}", {"forbidden": Forbidden(POSTFIX)}, "Postfix's default"),
+    ("smtpd_forbidden_commands = !GET /=/", {"forbidden": Forbidden("!GET /=/")}, "it may hold what divides -o"),
+    ("smtpd_forbid_unauth_pipelining=yes", {}, "the default"),
+    ("smtpd_forbid_unauth_pipelining=no", {"early_input": EarlyInput.NOTE}, "noted only"),
     ("message_size_limit=10240000", {"message": 10_240_000}, "Postfix's default"),
     ("line_length_limit=4096", {"command_line": 4096}, "a line"),
     ("smtpd_sasl_response_limit=65536", {"auth_line": 65_536}, "a line of AUTH"),
@@ -139,6 +146,9 @@ WRONG = [
     ("smtpd_forbid_bare_newline=maybe", "reject, normalize (or yes), note (or no) or auto is needed"),
     ("smtpd_forbid_bare_newline_reject_code=250", "a reply code is needed"),
     ("smtpd_forbid_bare_newline_reject_code=569", "a reply code is needed"),
+    ("smtpd_forbidden_commands=/(/", "not a pattern: '/(/': missing ), unterminated subpattern at position 0"),
+    ("smtpd_forbidden_commands=regexp:/etc/commands", "neither a word nor a /pattern/: 'regexp:/etc/commands'"),
+    ("smtpd_forbid_unauth_pipelining=maybe", "yes or no is needed"),
     ("stress=maybe", "yes, no or auto is needed"),
     ("smtpd_client_event_limit_exceptions=localhost", "no names and no tables"),
     ("smtpd_client_event_limit_exceptions=127.0.0.1/8", "host bits set"),
