@@ -92,7 +92,9 @@ FORBIDDEN: Final = (
         "forbidden after DATA was refused", "at any time", EHLO, (b"DATA\r\n", "5"), (b"Subject: x\r\n", "2 closed")
     ),
     session("forbidden after a message", "at any time", *TO_BODY, BODY, (b"GET /\r\n", "2 closed")),
-    session("GET in a message", "there it is content", *TO_BODY, (HEADER + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n.\r\n", "2")),
+    session(
+        "GET in a message", "there it is content", *TO_BODY, (HEADER + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n.\r\n", "2")
+    ),
 )
 
 EARLY: Final = (
