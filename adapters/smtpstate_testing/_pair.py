@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
 from smtpstate import (
     Auth,
@@ -13,7 +13,6 @@ from smtpstate import (
     ClientConnection,
     ClientEvent,
     Expn,
-    Flow,
     Limits,
     Peer,
     ServerConfig,
@@ -22,21 +21,18 @@ from smtpstate import (
     TraceLine,
     Vrfy,
 )
-from smtpstate.delivery import Wants
 from smtpstate.extensions import OwnCommand
 from smtpstate.policy import MX
 from smtpstate_testing._clock import ManualClock
+from smtpstate_testing._joint import Joint
 from smtpstate_testing._link import End, Input
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-    from smtpstate.delivery import Procedure
     from smtpstate.extensions import Extension
     from smtpstate.policy import Policy
     from smtpstate_testing._link import Cut, Machine
-
-_T = TypeVar("_T")
 
 Handler: TypeAlias = Callable[[ServerConnection, ServerEvent], None]
 PairTls: TypeAlias = Literal["starttls", "implicit"]
@@ -52,7 +48,7 @@ def accept_everything(server: ServerConnection, event: ServerEvent) -> None:
 
 
 @final
-class Pair:
+class Pair(Joint):
     """A `ServerConnection` and a `ClientConnection`, and the wire between them. No socket, no thread, no sleep.
 
     `config` and `limits` are the server's; `handler` sees its events and gives its verdicts, and what it raises comes
@@ -85,18 +81,18 @@ class Pair:
             config, limits=config.limits if limits is None else limits, starttls=config.starttls or tls == "starttls"
         )
         implicit = tls == "implicit"
-        self.clock: Final = ManualClock()
+        clock = ManualClock()
         self.server: Final = ServerConnection(
             config,
-            clock=self.clock,
+            clock=clock,
             peer=PEER,
             implicit_tls=implicit,
             trusted=trusted,
             trace=self._trace,
         )
-        self.client: Final = ClientConnection(
+        client = ClientConnection(
             client_hostname,
-            clock=self.clock,
+            clock=clock,
             limits=client_limits,
             implicit_tls=implicit,
             timeout=timeout,
@@ -104,30 +100,18 @@ class Pair:
             extensions=client_extensions,
             policy=client_policy,
         )
-        self.server_events: Final[list[ServerEvent]] = []
-        self.client_events: Final[list[ClientEvent]] = []
-        self._handler: Final = handler
         self._lines: Final[list[TraceLine]] = []
-        self._received: Final = bytearray()
-        self._claimed: int = 0  # how many of the client's events a procedure has seen
-        self._raw: bool = False
         server_machine: Machine[ServerEvent] = self.server
-        client_machine: Machine[ClientEvent] = self.client
+        client_machine: Machine[ClientEvent] = client
         if tls is not None:
             from smtpstate.tls import secure
             from smtpstate_testing._certificates import client_context, server_context
 
             server_machine = secure(self.server, server_context(config.hostname))
-            client_machine = secure(self.client, client_context(), server_hostname=config.hostname)
-        self._server: Final = End(server_machine, self.clock, cut, self._on_server_event)
-        self._client: Final = End(client_machine, self.clock, cut, self.client_events.append)
+            client_machine = secure(client, client_context(), server_hostname=config.hostname)
+        super().__init__(clock, client, client_machine, server_machine, lambda event: handler(self.server, event), cut)
 
     # What was said.
-
-    @property
-    def received(self) -> bytes:
-        """All octets that the server has sent so far, as they were on the wire."""
-        return bytes(self._received)
 
     @property
     def transcript(self) -> str:
@@ -152,93 +136,6 @@ class Pair:
 
     def _trace(self, line: TraceLine) -> None:
         self._lines.append(line)
-
-    def _on_server_event(self, event: ServerEvent) -> None:
-        self.server_events.append(event)
-        self._handler(self.server, event)
-
-    # As a pair.
-
-    def step(self) -> bool:
-        """One turn each: takes events and output, then feeds one piece. Whether anything has happened."""
-        server, client = self._server, self._client
-        if self._raw:
-            moved = server.pull(self._received.extend)
-            if server.shut:
-                server.arrive_eof()  # nobody keeps a connection that the other side has closed
-            return server.feed() or moved
-        moved = client.pull(server.arrive)
-        if client.shut:
-            server.arrive_eof()
-        moved |= client.feed()
-        moved |= server.pull(self._to_client)
-        if server.shut:
-            client.arrive_eof()
-        return server.feed() or moved
-
-    def _to_client(self, data: bytes) -> None:
-        self._received.extend(data)
-        self._client.arrive(data)
-
-    def drive(self) -> None:
-        """Steps until nothing happens any more without time passing."""
-        while self.step():
-            pass
-
-    def jump(self) -> bool:
-        """Lets time pass until the next deadline of either side, lets it expire, and drives. False if there is none."""
-        ends = (self._server,) if self._raw else (self._server, self._client)
-        deadlines = [end.machine.deadline for end in ends]
-        earliest = min((deadline for deadline in deadlines if deadline is not None), default=None)
-        if earliest is None:
-            return False
-        self.clock.jump_to(max(earliest, self.clock.now))
-        for end in ends:
-            end.expire()
-        self.drive()
-        return True
-
-    def run(self, procedure: Procedure[_T], chunks: Iterable[bytes] = ()) -> _T:
-        """Drives a client procedure to its result, and then until all is quiet; `chunks` is the body it may ask for.
-
-        Where both sides wait, time passes until a deadline. Raises RuntimeError when there is none, and whatever the
-        procedure raises.
-        """
-        body = (chunk for chunk in chunks if chunk)
-        if len(self.client_events) > 1:
-            # A greeting may wait for whoever opens the session; later events were for those who asked by hand.
-            self._claimed = len(self.client_events)
-        result = self._follow(procedure, body)
-        self.drive()
-        return result
-
-    def _follow(self, procedure: Procedure[_T], body: Iterator[bytes]) -> _T:
-        try:
-            wanted = next(procedure)
-            while True:
-                wanted = procedure.send(next(body, b"") if wanted is Wants.CHUNK else self._next_client_event())
-        except StopIteration as stop:
-            result: _T = stop.value
-            return result
-
-    def _next_client_event(self) -> ClientEvent | Flow:
-        while self._claimed == len(self.client_events):
-            if self.client.closed is not None and self._client.over:
-                return self.client.closed
-            if self.step():
-                continue
-            if self._client.flow is Flow.NEED_COMMAND:
-                return Flow.NEED_COMMAND
-            if not self.jump():
-                raise RuntimeError("the client waits, and nothing will ever happen")
-        self._claimed += 1
-        return self.client_events[self._claimed - 1]
-
-    def lose(self) -> None:
-        """The connection breaks for both sides; what was on its way is gone. Drives."""
-        self._server.lose()
-        self._client.lose()
-        self.drive()
 
     # Raw.
 
