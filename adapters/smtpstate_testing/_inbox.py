@@ -29,7 +29,7 @@ _GRACE: Final = 0.1
 class ReceivedMessage:
     """One message as it arrived. `sender` is "" for the null reverse-path; `data` has CRLF and no stuffing dots.
 
-    `hello` is what the client called itself in EHLO or HELO.
+    `hello` is what the client called itself in EHLO or HELO. `transcript` is what was said in the session up to here.
     """
 
     sender: str
@@ -37,6 +37,7 @@ class ReceivedMessage:
     data: bytes = field(repr=False)
     hello: str
     tls: TlsInfo | None = None
+    transcript: str = field(default="", repr=False, compare=False)
 
     @cached_property
     def message(self) -> EmailMessage:
