@@ -1,4 +1,4 @@
-"""Joint: a client's machine and a server's, the wire between them, and time that passes when told."""
+"""Joint: a client's connection, and something that serves it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from smtpstate import ClientConnection, ClientEvent, Flow, ServerEvent
 from smtpstate.delivery import Wants
 from smtpstate_testing._link import End
+from smtpstate_testing._wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class Joint:
-    """A client and something that serves it, joined in memory. No socket, no thread, no sleep.
+class Joint(Wire[ClientEvent]):
+    """A client and something that serves it, joined in memory.
 
     `client` is the connection that `client_machine` is, or wraps in TLS. `cut` is as a Pair's.
     """
@@ -33,68 +34,20 @@ class Joint:
         on_server_event: Callable[[ServerEvent], None],
         cut: Cut,
     ) -> None:
-        self.clock: Final = clock
         self.client: Final = client
         self.server_events: Final[list[ServerEvent]] = []
         self.client_events: Final[list[ClientEvent]] = []
-        self._received: Final = bytearray()
         self._claimed: int = 0  # how many of the client's events a procedure has seen
-        self._raw: bool = False  # the client is out of it
         self._on_server_event: Final = on_server_event
-        self._server: Final = End(server_machine, clock, cut, self._note_server_event)
-        self._client: Final = End(client_machine, clock, cut, self.client_events.append)
+        super().__init__(
+            clock,
+            End(client_machine, clock, cut, self.client_events.append),
+            End(server_machine, clock, cut, self._note_server_event),
+        )
 
     def _note_server_event(self, event: ServerEvent) -> None:
         self.server_events.append(event)
         self._on_server_event(event)
-
-    @property
-    def received(self) -> bytes:
-        """All octets that the server has sent so far, as they were on the wire."""
-        return bytes(self._received)
-
-    def step(self) -> bool:
-        """One turn each: takes events and output, then feeds one piece. Whether anything has happened."""
-        server, client = self._server, self._client
-        if self._raw:
-            moved = server.pull(self._received.extend)
-            if server.shut:
-                server.arrive_eof()  # nobody keeps a connection that the other side has closed
-            return server.feed() or moved
-        moved = client.pull(server.arrive)
-        if client.shut:
-            server.arrive_eof()
-        moved |= client.feed()
-        moved |= server.pull(self._to_client)
-        if server.shut:
-            self._server_left()
-        return server.feed() or moved
-
-    def _server_left(self) -> None:
-        """The server's side is shut, and all it had to say is on its way."""
-        self._client.arrive_eof()
-
-    def _to_client(self, data: bytes) -> None:
-        self._received.extend(data)
-        self._client.arrive(data)
-
-    def drive(self) -> None:
-        """Steps until nothing happens any more without time passing."""
-        while self.step():
-            pass
-
-    def jump(self) -> bool:
-        """Lets time pass until the next deadline of either side, lets it expire, and drives. False if there is none."""
-        ends = (self._server,) if self._raw else (self._server, self._client)
-        deadlines = [end.machine.deadline for end in ends]
-        earliest = min((deadline for deadline in deadlines if deadline is not None), default=None)
-        if earliest is None:
-            return False
-        self.clock.jump_to(max(earliest, self.clock.now))
-        for end in ends:
-            end.expire()
-        self.drive()
-        return True
 
     def run(self, procedure: Procedure[_T], chunks: Iterable[bytes] = ()) -> _T:
         """Drives a client procedure to its result, and then until all is quiet; `chunks` is the body it may ask for.
@@ -136,9 +89,3 @@ class Joint:
                 raise RuntimeError("the client waits, and nothing will ever happen")
         self._claimed += 1
         return self.client_events[self._claimed - 1]
-
-    def lose(self) -> None:
-        """The connection breaks for both sides; what was on its way is gone. Drives."""
-        self._server.lose()
-        self._client.lose()
-        self.drive()

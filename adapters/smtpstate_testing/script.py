@@ -15,6 +15,7 @@ from smtpstate import Noop as Noop
 from smtpstate import Quit as Quit
 from smtpstate import Rset as Rset
 from smtpstate import StartTls as StartTls
+from smtpstate_testing._client_script import ClientScript as ClientScript
 from smtpstate_testing._patterns import Auth as Auth
 from smtpstate_testing._patterns import Ehlo as Ehlo
 from smtpstate_testing._patterns import Expn as Expn
@@ -24,6 +25,7 @@ from smtpstate_testing._patterns import Line as Line
 from smtpstate_testing._patterns import Mail as Mail
 from smtpstate_testing._patterns import Rcpt as Rcpt
 from smtpstate_testing._patterns import Vrfy as Vrfy
+from smtpstate_testing._player import Played as Played
 from smtpstate_testing._rows import Row as Row
 from smtpstate_testing._rows import after as after
 from smtpstate_testing._rows import garbage as garbage
