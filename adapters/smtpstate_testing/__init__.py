@@ -8,3 +8,5 @@ from smtpstate_testing._pair import Handler as Handler
 from smtpstate_testing._pair import Pair as Pair
 from smtpstate_testing._pair import accept_everything as accept_everything
 from smtpstate_testing._pair import replay as replay
+from smtpstate_testing._prompter import PromptedPair as PromptedPair
+from smtpstate_testing._run_transcript import run_transcript as run_transcript

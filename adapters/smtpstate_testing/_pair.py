@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
@@ -24,6 +23,7 @@ from smtpstate import (
 from smtpstate.extensions import OwnCommand
 from smtpstate.policy import MX
 from smtpstate_testing._clock import ManualClock
+from smtpstate_testing._conversation import printable
 from smtpstate_testing._joint import Joint
 from smtpstate_testing._link import End, Input
 
@@ -117,74 +117,11 @@ class Pair(Joint):
     def transcript(self) -> str:
         """The conversation, one "C: " or "S: " before each line; in clear text, whatever the wire carried."""
         return "".join(
-            f"{line.side}: {text}\n" for line in self._lines for text in _printable(line.line.removesuffix(b"\r\n"))
+            f"{line.side}: {text}\n" for line in self._lines for text in printable(line.line.removesuffix(b"\r\n"))
         )
-
-    @property
-    def inputs(self) -> tuple[Input, ...]:
-        """What reached the server from outside so far, and when: what `replay` needs."""
-        return tuple(self._server.inputs)
-
-    @property
-    def deaf(self) -> bool:
-        """Whether the server's peer has stopped reading; yours to set."""
-        return not self._server.reads
-
-    @deaf.setter
-    def deaf(self, deaf: bool) -> None:
-        self._server.reads = not deaf
 
     def _trace(self, line: TraceLine) -> None:
         self._lines.append(line)
-
-    # Raw.
-
-    def talk(self, data: bytes = b"") -> bytes:
-        """Sends the server these octets, cut as the Pair cuts, and drives; returns what the server says."""
-        already = self._go_raw()
-        if data:
-            self._server.arrive(data)
-        self.drive()
-        return bytes(self._received[already:])
-
-    def drip(self, data: bytes, seconds_per_octet: float) -> bytes:
-        """Sends the server one octet each `seconds_per_octet`; a deadline that comes first is kept first.
-
-        Ends with the data or with the session. Returns what the server said meanwhile.
-        """
-        already = self._go_raw()
-        self.drive()
-        server = self._server
-        for position in range(len(data)):
-            due = self.clock.now + seconds_per_octet
-            while (deadline := server.machine.deadline) is not None and deadline <= due:
-                self.jump()
-            if server.over:
-                break
-            self.clock.jump_to(due)
-            server.arrive(data[position : position + 1])
-            self.drive()
-        return bytes(self._received[already:])
-
-    def hang_up(self) -> bytes:
-        """Closes the connection as a client would, after all that it sent, and drives; returns what the server says."""
-        already = self._go_raw()
-        self._server.arrive_eof()
-        self.drive()
-        return bytes(self._received[already:])
-
-    def _go_raw(self) -> int:
-        self._raw = True
-        return len(self._received)
-
-
-# Whatever could make a line look like two, or like something else.
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]")
-
-
-def _printable(data: bytes) -> list[str]:
-    lines = [line.decode("ascii", "backslashreplace") for line in data.split(b"\r\n")]
-    return [_UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", line) for line in lines]
 
 
 def replay(
