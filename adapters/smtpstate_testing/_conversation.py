@@ -6,7 +6,9 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 if TYPE_CHECKING:
-    from smtpstate import TlsInfo
+    from collections.abc import Iterable
+
+    from smtpstate import TlsInfo, TraceLine
 
 # Whatever could make a line look like two, or like something else.
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -16,6 +18,11 @@ def printable(data: bytes) -> list[str]:
     """The lines of `data`, with a name for each octet that could deceive a reader."""
     lines = [line.decode("ascii", "backslashreplace") for line in data.split(b"\r\n")]
     return [_UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", line) for line in lines]
+
+
+def rendered(lines: Iterable[TraceLine]) -> str:
+    """A traced conversation as text, one "C: " or "S: " before each line."""
+    return "".join(f"{line.side}: {text}\n" for line in lines for text in printable(line.line.removesuffix(b"\r\n")))
 
 
 @final

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 from smtpstate import (
     Auth,
     AuthResponse,
+    Body,
     ClientConnection,
     ClientEvent,
+    Data,
+    EndOfMessage,
     Expn,
     Limits,
     Peer,
@@ -18,12 +21,14 @@ from smtpstate import (
     ServerConnection,
     ServerEvent,
     TraceLine,
+    TransactionReset,
     Vrfy,
 )
 from smtpstate.extensions import OwnCommand
 from smtpstate.policy import MX
 from smtpstate_testing._clock import ManualClock
-from smtpstate_testing._conversation import printable
+from smtpstate_testing._conversation import rendered
+from smtpstate_testing._inbox import ReceivedMessage
 from smtpstate_testing._joint import Joint
 from smtpstate_testing._link import End, Input
 
@@ -51,11 +56,12 @@ def accept_everything(server: ServerConnection, event: ServerEvent) -> None:
 class Pair(Joint):
     """A `ServerConnection` and a `ClientConnection`, and the wire between them. No socket, no thread, no sleep.
 
-    `config` and `limits` are the server's; `handler` sees its events and gives its verdicts, and what it raises comes
-    out here. `cut` says how what one side writes is cut into what the other reads: into pieces of that many octets, or
-    of those sizes in turn; None leaves it whole. With `tls` both sides use real TLS, with certificates that trustme
-    makes ("starttls" offers it, "implicit" begins with it). `timeout` bounds the client's session. A `trusted` client
-    may say XCLIENT and XFORWARD, if `config` offers them. `client_policy` is about the server's replies.
+    What the server accepted is in `inbox`. `config` and `limits` are the server's; `handler` sees its events and gives
+    its verdicts, and what it raises comes out here. `cut` says how what one side writes is cut into what the other
+    reads: into pieces of that many octets, or of those sizes in turn; None leaves it whole. With `tls` both sides use
+    real TLS, with certificates that trustme makes ("starttls" offers it, "implicit" begins with it). `timeout` bounds
+    the client's session. A `trusted` client may say XCLIENT and XFORWARD, if `config` offers them. `client_policy` is
+    about the server's replies.
 
     Two ways to use it. As a pair: `client.send(...)` and `drive()`, or `run(procedure)`. Raw: `talk(...)` and
     `drip(...)` send the server whatever octets you like; from then on the client is out of it.
@@ -100,6 +106,9 @@ class Pair(Joint):
             extensions=client_extensions,
             policy=client_policy,
         )
+        self.inbox: Final[list[ReceivedMessage]] = []
+        self._handler: Final = handler
+        self._body: Final = bytearray()
         self._lines: Final[list[TraceLine]] = []
         server_machine: Machine[ServerEvent] = self.server
         client_machine: Machine[ClientEvent] = client
@@ -109,16 +118,44 @@ class Pair(Joint):
 
             server_machine = secure(self.server, server_context(config.hostname))
             client_machine = secure(client, client_context(), server_hostname=config.hostname)
-        super().__init__(clock, client, client_machine, server_machine, lambda event: handler(self.server, event), cut)
+        super().__init__(clock, client, client_machine, server_machine, self._on_event, cut)
 
     # What was said.
 
     @property
     def transcript(self) -> str:
         """The conversation, one "C: " or "S: " before each line; in clear text, whatever the wire carried."""
-        return "".join(
-            f"{line.side}: {text}\n" for line in self._lines for text in printable(line.line.removesuffix(b"\r\n"))
-        )
+        return rendered(self._lines)
+
+    def _on_event(self, event: ServerEvent) -> None:
+        match event:
+            case Body(data):
+                self._body.extend(data)
+                self._handler(self.server, event)
+            case EndOfMessage():
+                self._take(event)
+            case _:
+                if isinstance(event, Data | TransactionReset):
+                    self._body.clear()
+                self._handler(self.server, event)
+
+    def _take(self, event: EndOfMessage) -> None:
+        """Keeps the message, if the handler's verdict, or one of them, is a yes."""
+        server, transaction, said = self.server, self.server.transaction, len(self._lines)
+        self._handler(server, event)
+        taken = any(line.side == "S" and line.line.startswith(b"2") for line in self._lines[said:])
+        if taken and transaction is not None:
+            self.inbox.append(
+                ReceivedMessage(
+                    sender=transaction.mail.reverse_path.address,
+                    recipients=tuple(rcpt.recipient.address for rcpt in transaction.recipients),
+                    data=bytes(self._body),
+                    hello=server.hello.domain if server.hello is not None else "",
+                    tls=server.tls,
+                    transcript=self.transcript,
+                )
+            )
+        self._body.clear()
 
     def _trace(self, line: TraceLine) -> None:
         self._lines.append(line)
