@@ -31,7 +31,7 @@ import smtpstate_anyio
 from smtpstate import CloseReason, ConnectionClosed, Limits, ServerConfig, ServerConnection, tls
 from smtpstate_server import _cli
 from smtpstate_server._exits import Exit
-from smtpstate_testing import SmtpServer
+from smtpstate_testing import SmtpServer, run_transcript
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -271,6 +271,12 @@ def collected(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> 
     return output
 
 
+def dialogue(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A transcript: it goes as it says."""
+    assert snippet.language == "none"
+    return run_transcript(snippet.code)
+
+
 def module(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
     """What another snippet of the page imports: it does nothing by itself."""
     assert execute(snippet, snippet.code) == ""
@@ -365,7 +371,8 @@ WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "docs/receive.md": [stores, serves, serves, serves, serves],
     "docs/run-a-server.md": [serve_command, serve_command, module, serve_command, send_command],
     "docs/send.md": [connects, connects, partial(connects, messages=3), connects],
-    "docs/test-my-app.md": [collected, collected, collected, collected, in_memory, in_memory, in_memory],
+    "docs/test-my-app.md": [*[collected] * 5, in_memory, in_memory, in_memory],
+    "docs/test-smtp.md": [dialogue, in_memory, in_memory, in_memory, collected, collected],
     "docs/trickle.md": [in_memory, in_memory, benchmark],
 }
 

@@ -71,7 +71,7 @@ class ClientScript:
         return self._and(Say(octets))
 
     def expect(self, what: int | str = "*") -> ClientScript:
-        """Waits for a whole reply: with this code, or that fits: "2*", "250 2.1.5 *"; lines are joined by a newline."""
+        """Waits for a whole reply: with this code, or that fits `2*` or `250 2.1.5 *`; a newline joins its lines."""
         return self._and(ExpectReply(what))
 
     def expect_close(self) -> ClientScript:

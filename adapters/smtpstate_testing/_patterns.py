@@ -78,7 +78,7 @@ class Auth:
 @final
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """MAIL from this address, "" being the null reverse-path, with these parameters: "*SIZE=*", say."""
+    """MAIL from this address, "" being the null reverse-path, with these parameters: `*SIZE=*`, say."""
 
     address: str = "*"
     parameters: str = "*"
@@ -132,7 +132,7 @@ class Expn:
 @final
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Any line, understood or not: "XFOO *". Octets beyond ASCII count as those of Latin-1."""
+    """Any line, understood or not: `XFOO *`. Octets beyond ASCII count as those of Latin-1."""
 
     text: str = "*"
 

@@ -193,6 +193,8 @@ class Player:
                     return Flow.NEED_TLS
                 self._shaking = False
             case Leave(resets):
+                if self._eof:
+                    self._out.clear()  # nobody reads it any more
                 if len(self._out):
                     return Flow.WAIT if self._out.next_time is not None else Flow.NEED_FLUSH
                 self.resets = resets
