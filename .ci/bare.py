@@ -1,16 +1,20 @@
-"""Run by .ci/run in an environment that holds the wheel alone: the core works with nothing beside it."""
+"""Run by .ci/run in an environment that holds the wheel alone: the core, and what adapters share, need nothing else."""
 
 import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
 import smtpstate
+import smtpstate_parts.messages
+import smtpstate_parts.sending
+import smtpstate_parts.setup
 from smtpstate import Connected, ServerConfig, ServerConnection
 
 others = {distribution.name for distribution in distributions()} - {"smtpstate", "pip", "setuptools"}
 assert not others, others
 assert Path(smtpstate.__file__).is_relative_to(sys.prefix), smtpstate.__file__
 assert Path(smtpstate.__file__).with_name("py.typed").exists()
+assert Path(smtpstate_parts.setup.__file__).with_name("py.typed").exists()
 
 connection = ServerConnection(ServerConfig(hostname="mx.example.org"), clock=lambda: 0.0)
 assert isinstance(connection.next_event(), Connected)

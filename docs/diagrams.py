@@ -19,11 +19,13 @@ from smtpstate._state import TRANSITIONS, Outcome, Phase  # noqa: E402
 from tests.deviations import DEVIANTS  # noqa: E402
 from tests.near_terminators import NEAR_TERMINATORS  # noqa: E402
 from tests.reply_deviations import OFFER_DEVIANTS, REPLY_DEVIANTS  # noqa: E402
+from tests.violations import CLIENT_ROWS, SERVER_ROWS  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from smtpstate._policy import Deviation, Treatment
+    from tests.violations import ClientRow, ServerRow
 
 SAID: Final = {Outcome.OK: "2yz", Outcome.MORE: "3yz", Outcome.FAIL: "4yz 5yz"}
 NAMED: Final = {
@@ -84,16 +86,55 @@ def reply_deviations() -> str:
 def deviation_row(wire: bytes, deviation: Deviation, mx: Treatment, strict: Treatment, senders: str) -> str:
     """One row of these tables. A line ending is spelled where it is the point, or another line follows."""
     octets = re.sub(rb"x{9,}", b"x...x", wire.removesuffix(b"\r\n")).decode("latin-1")
-    shown = re.sub(r"[^ -~]|\s$", lambda odd: f"<{OCTETS.get(ord(odd[0])) or format(ord(odd[0]), '02X')}>", octets)
+    shown = re.sub(r"[^ -~]|\s$", lambda odd: named(ord(odd[0])), octets)
     treatments = f"{mx.name.lower()} | {strict.name.lower()}"
     return f"| {deviation.name} | `{shown}` | {deviation.value} | {treatments} | {senders} |\n"
 
 
+def server_violations() -> str:
+    """The table: what a client does to our server, what that says, whether it hangs up, and why it is a violation."""
+    lines = [
+        "| violation | after | a client sends | we answer | and then | why | known from |",
+        "| --- |" + " --- |" * 6,
+    ]
+    for row in SERVER_ROWS:
+        after = ", ".join(line.split()[0].decode() for line in row.said) or (
+            "the greeting" if row.greeted else "nothing"
+        )
+        answer = shown(row.answer.splitlines(keepends=True)[-1]) if row.answer else "nothing"
+        then = "close" if row.closes else "go on"
+        lines.append(f"| {row.violation.name} | {after} | {shown(row.wire)} | {answer} | {then} | {why(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def client_violations() -> str:
+    """The table: what a server does to our client, which then says nothing more, and why it is a violation."""
+    lines = ["| violation | asked for | a server sends | why | known from |", "| --- |" + " --- |" * 4]
+    for row in CLIENT_ROWS:
+        asked = ", ".join(item.verb.name for item in row.asked) or "nothing"
+        lines.append(f"| {row.violation.name} | {asked} | {shown(row.wire)} | {why(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def why(row: ServerRow | ClientRow) -> str:
+    """The last two columns of both tables."""
+    return f"{row.why} | {row.violation.value}{'; ' * bool(row.also)}{row.also}"
+
+
+def shown(octets: bytes) -> str:
+    """An example: lines as they are, what ends them spelled where another one follows, long runs left out."""
+    text = re.sub(rb"x{9,}", b"x...x", octets.removesuffix(b"\r\n")).decode("utf-8", "backslashreplace")
+    return "`" + re.sub(r"[\x00-\x1f\x7f]", lambda odd: named(ord(odd[0])), text) + "`"
+
+
+def named(octet: int) -> str:
+    """An octet as RFCs spell those that have no shape: `<CR>`, or in hexadecimal."""
+    return f"<{OCTETS.get(octet) or format(octet, '02X')}>"
+
+
 def spelled(octets: bytes) -> str:
     """Octets as RFCs spell them: `<CR><LF>`, and in hexadecimal what has neither a name nor a shape."""
-    return "".join(
-        chr(octet) if 33 <= octet <= 126 else f"<{OCTETS.get(octet) or format(octet, '02X')}>" for octet in octets
-    )
+    return "".join(chr(octet) if 33 <= octet <= 126 else named(octet) for octet in octets)
 
 
 # page -> what stands on it between two markers, by the markers' name
@@ -101,6 +142,7 @@ PAGES: Final[dict[Path, dict[str, Callable[[], str]]]] = {
     ROOT / "README.md": {"states": mermaid},
     ROOT / "docs" / "states.md": {"states": mermaid},
     ROOT / "docs" / "near-terminators.md": {"near-terminators": near_terminators},
+    ROOT / "docs" / "security.md": {"server-violations": server_violations, "client-violations": client_violations},
     ROOT / "docs" / "deviations.md": {"deviations": deviations, "reply-deviations": reply_deviations},
 }
 

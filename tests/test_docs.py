@@ -368,6 +368,7 @@ WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "docs/embed.md": [in_memory, in_memory, driver_command],
     "docs/extend.md": [in_memory],
     "docs/near-terminators.md": [command_for_tests],
+    "docs/security.md": [command_for_tests],
     "docs/receive.md": [stores, serves, serves, serves, serves],
     "docs/run-a-server.md": [serve_command, serve_command, module, serve_command, send_command],
     "docs/send.md": [connects, connects, partial(connects, messages=3), connects],

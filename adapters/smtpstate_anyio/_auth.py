@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import secrets
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, final
 
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
-from smtpstate import Auth, AuthCancel, AuthResponse, Reply
-from smtpstate.sasl import (
-    SERVER_MECHANISMS,
-    CertificateGiven,
-    Challenge,
-    Failure,
-    KeysNeeded,
-    PasswordGiven,
-    Success,
-    TokenGiven,
-    server_mechanism,
-)
+from smtpstate.sasl import CertificateGiven, KeysNeeded, PasswordGiven, TokenGiven
+from smtpstate_parts.auth import Credentialed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from smtpstate.sasl import ScramKeys, ServerMechanism, ServerStep
-    from smtpstate_anyio._session import Session
+    from smtpstate.sasl import ScramKeys
+    from smtpstate_parts.auth import Answer, Question
 
-_logger: Final = logging.getLogger("smtpstate")
-
-_TROUBLE: Final = Reply(454, "Temporary authentication failure", enhanced="4.7.0")  # RFC 4954 section 6
 _WORKERS: Final = 2  # threads that hash at a time; however many guess, most of the processors stay with the mail
-_SECRET: Final = 32  # octets
-_NONCE: Final = 18  # octets, 24 characters; RFC 5802 section 5.1 wants it never to come again
 
 _limiter: Final[RunVar[CapacityLimiter]] = RunVar("smtpstate_hashing")
 
@@ -91,7 +74,7 @@ async def hashing(work: Callable[[], _T]) -> _T:
 
 
 @final
-class Authenticator:
+class Authenticator(Credentialed):
     """Answers AUTH for the sessions of one server.
 
     `secret`, 16 octets or more, makes up the keys of those who do not exist; without one that outlives the process,
@@ -106,91 +89,17 @@ class Authenticator:
     """
 
     def __init__(self, users: Users, *, secret: bytes | None = None, certificate: bytes | None = None) -> None:
+        super().__init__(users.mechanisms, secret=secret, certificate=certificate)
         self.users: Final = users
-        self.mechanisms: Final = tuple(users.mechanisms)
-        unknown = {*self.mechanisms}.difference(SERVER_MECHANISMS)
-        if unknown:
-            raise ValueError(f"unknown mechanisms: {', '.join(sorted(unknown))}")
-        self.secret: Final = secret or secrets.token_bytes(_SECRET)
-        self.certificate: Final = certificate
 
-    def exchange(self) -> Exchange:
-        """What answers for one session."""
-        return Exchange(self)
-
-
-@final
-class Exchange:
-    """The AUTH of one session, from each event to its verdict."""
-
-    def __init__(self, authenticator: Authenticator) -> None:
-        self._authenticator: Final = authenticator
-        self._mechanism: ServerMechanism | None = None
-        self._username: str = ""  # for the log
-
-    async def answer(self, session: Session, event: Auth | AuthResponse | AuthCancel) -> None:
-        """Gives the verdict. Raises nothing: trouble of ours is a 454 for the client and a record in the log."""
-        if isinstance(event, AuthCancel):
-            self._mechanism = None
-            return  # the core has said 501
-        with session.budget() as scope:
-            try:
-                await self._answer(session, event)
-            except Exception as error:
-                _logger.error("session %s: users cannot be checked", session.id, exc_info=error)
-                self._mechanism = None
-                if session.owed is event:
-                    session.reply(_TROUBLE)
-        if scope.cancelled_caught:
-            self._mechanism = None
-            if not session.killed:
-                _logger.error("session %s: checking a user took too long and was cancelled", session.id)
-
-    async def _answer(self, session: Session, event: Auth | AuthResponse) -> None:
-        if isinstance(event, Auth):
-            data, self._username, tls = event.initial_response, "", session.tls
-            self._mechanism = server_mechanism(
-                event.mechanism,
-                offered=session.connection.mechanisms,
-                nonce=secrets.token_urlsafe(_NONCE),
-                secret=self._authenticator.secret,
-                bindings=() if tls is None else tls.bindings,
-                identities=() if tls is None else tls.identities,
-            )
-        else:
-            data = event.data
-        mechanism = self._mechanism
-        assert mechanism is not None  # the core takes a response after a challenge only
-        step = mechanism.step(data)
-        while isinstance(step, PasswordGiven | KeysNeeded | TokenGiven | CertificateGiven):
-            self._username = step.name if isinstance(step, CertificateGiven) else step.username
-            step = await self._ask(mechanism, step)
-        if isinstance(step, Challenge):
-            session.challenge(step.data)
-            return
-        self._mechanism = None
-        self._say(session, mechanism.name, step)
-
-    async def _ask(
-        self, mechanism: ServerMechanism, step: PasswordGiven | KeysNeeded | TokenGiven | CertificateGiven
-    ) -> ServerStep:
-        users = self._authenticator.users
-        match step:
+    async def ask(self, question: Question) -> Answer:
+        """What the users say to it. What they raise goes through."""
+        match question:
             case PasswordGiven():
-                good = await users.check(step.username, step.password)
-                return mechanism.answer(step.username if good else None)
+                return await self.users.check(question.username, question.password)
             case KeysNeeded():
-                return mechanism.answer(await users.keys(step.username))
+                return await self.users.keys(question.username)
             case TokenGiven():
-                return mechanism.answer(await users.token(step.username, step.token))
+                return await self.users.token(question.username, question.token)
             case CertificateGiven():
-                return mechanism.answer(await users.certificate(step.name))
-
-    def _say(self, session: Session, name: str, step: Success | Failure) -> None:
-        if isinstance(step, Success):
-            session.authenticated(step.identity)
-            _logger.info("session %s: AUTH %s, user=%a", session.id, name, step.identity)
-            return
-        session.reply(step.reply)
-        why, peer = step.why.name, session.peer
-        _logger.info("session %s: AUTH %s failed, user=%a peer=%s why=%s", session.id, name, self._username, peer, why)
+                return await self.users.certificate(question.name)

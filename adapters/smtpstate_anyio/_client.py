@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
-import secrets
-import socket
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from email.message import Message
-from functools import partial
-from ssl import SSLCertVerificationError
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar, final, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar, final, runtime_checkable
 
 from anyio import (
     CancelScope,
@@ -30,38 +23,24 @@ from smtpstate import (
     ClientConnection,
     ConnectionBroken,
     ConnectionClosed,
-    DeliveryError,
     Flow,
-    LocalProtocolError,
     SMTPStateError,
     TlsInfo,
     TlsMode,
-    TlsUnavailable,
 )
-from smtpstate import tls as tls_layer
-from smtpstate._abnf import DOMAIN
-from smtpstate.delivery import (
-    Batches,
-    Envelope,
-    Wants,
-    authenticate,
-    open_session,
-    quit_session,
-    recipients_of,
-    send_message,
-)
+from smtpstate.delivery import Wants, authenticate, open_session, quit_session, send_message
 from smtpstate.extensions import domain_key
-from smtpstate.extensions import parameters as as_parameters
 from smtpstate.policy import MX
-from smtpstate.sasl import choose
 from smtpstate_anyio._auth import hashing
 from smtpstate_anyio._driver import Driver
-from smtpstate_anyio._listen import internet_address, split_address
-from smtpstate_anyio._source import BLOCK, BinaryFile, HeaderScan, Scan, check_bytes, flatten, pieces, scan_file
+from smtpstate_anyio._listen import internet_address
+from smtpstate_parts.connecting import QUIT_SECONDS, CannotConnect, Destination, failure
+from smtpstate_parts.sending import Draft, mechanism_for
+from smtpstate_parts.source import BLOCK, BinaryFile
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-    from ssl import SSLContext, SSLError
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from ssl import SSLContext
 
     from anyio.abc import SocketStream
 
@@ -70,23 +49,11 @@ if TYPE_CHECKING:
     from smtpstate.extensions import Envid, Extension, Notify, Parameters, Ret
     from smtpstate.policy import Policy
     from smtpstate.sasl import Credentials
-    from smtpstate_anyio._driver import Machine
-    from smtpstate_anyio._source import Octets, Source
 
-_QUIT_SECONDS: Final = 2.0  # a farewell is worth no more
-_PORTS: Final = {TlsMode.IMPLICIT: 465}  # RFC 8314 section 3.3; 25 for the others
+# email.message.EmailMessage is a Message
+Source: TypeAlias = bytes | BinaryFile | Iterable[bytes] | AsyncIterable[bytes] | Message
 
 _T = TypeVar("_T")
-
-
-@final
-class CannotConnect(DeliveryError):
-    """No TCP connection could be made: an unknown name, nobody listening, or no answer in time."""
-
-
-@final
-class AuthUnavailable(DeliveryError):
-    """The server offers no mechanism that these credentials may be shown by; none of them left."""
 
 
 @asynccontextmanager
@@ -112,33 +79,27 @@ async def connect(
     DeliveryError: CannotConnect, SessionRefused, TlsUnavailable or ConnectionBroken. ValueError for arguments that make
     no sense.
     """
-    mode = TlsMode(tls)
-    host, port = split_address(address, _PORTS.get(mode, 25))
+    to = Destination.parse(address, tls)
     started = current_time()
-    stream = await _connect_tcp(address, host, port, timeout)
+    stream = await _connect_tcp(to, timeout)
     client: Client | None = None
     try:
-        connection = ClientConnection(
-            hostname or _own_name(stream),
+        connection = to.connection(
             clock=current_time,
+            hostname=hostname,
+            own_address=internet_address(stream.extra(SocketAttribute.local_address))[0],
+            timeout=None if timeout is None else started + timeout - current_time(),
             limits=limits,
-            implicit_tls=mode is TlsMode.IMPLICIT,
-            timeout=None if timeout is None else max(0.0, started + timeout - current_time()),
             lmtp=lmtp,
             policy=policy,
             extensions=extensions,
         )
-        machine: Machine[ClientEvent] = connection
-        if mode is not TlsMode.OFF:
-            context = ssl_context or tls_layer.client_context(verify=mode is not TlsMode.OPPORTUNISTIC)
-            machine = tls_layer.secure(connection, context, server_hostname=host.partition("%")[0])
-        client = Client(connection, Driver(machine, stream, duplex=True), host=host.partition("%")[0], port=port)
+        machine = to.machine(connection, ssl_context)
+        client = Client(connection, Driver(machine, stream, duplex=True), host=to.name, port=to.port)
         try:
-            await client.run(open_session(connection, mode))
+            await client.run(open_session(connection, to.mode))
         except ConnectionBroken as error:
-            if isinstance(machine, tls_layer.SecureConnection) and machine.failure is not None:
-                raise TlsUnavailable(f"TLS failed: {_reason(machine.failure)}") from error
-            raise
+            raise failure(machine, error) from error
         yield client
     finally:
         try:
@@ -200,25 +161,15 @@ class Client:
         LocalProtocolError for a `host` that is not ASCII.
         """
         with self._guard:
-            closed = self.connection.closed
-            if closed is not None:
-                raise ConnectionBroken(closed)
-            offered = self.capabilities.keywords.get("AUTH", ())
-            tls = self.tls
-            mechanism = choose(
-                offered,
+            mechanism = mechanism_for(
+                self.connection,
                 credentials,
-                nonce=secrets.token_urlsafe(18),
-                secure=tls is not None,
-                bindings=tls.bindings if channel_binding and tls is not None else (),
-                in_clear=in_clear,
                 among=among,
+                channel_binding=channel_binding,
+                in_clear=in_clear,
                 host=self._host if host is None else host,
                 port=self._port if port is None else port,
             )
-            if mechanism is None:
-                what = f"it offers {', '.join(offered)}" if offered else "it offers none"
-                raise AuthUnavailable(f"no way to authenticate that fits: {what}")
             await self.run(authenticate(self.connection, mechanism))
 
     async def send(
@@ -258,34 +209,28 @@ class Client:
         not announced; what reading `message` raises goes through.
         """
         with self._guard:
-            closed = self.connection.closed
-            if closed is not None:
-                raise ConnectionBroken(closed)
-            allowed = self.capabilities.eight_bit_mime
-            octets: Octets
-            if isinstance(message, Message):
-                octets = await to_thread.run_sync(partial(flatten, message, eight_bit=allowed, utf8=utf8))
-            else:
-                octets = message
-            start = octets.tell() if isinstance(octets, BinaryFile) and octets.seekable() else None
-            scan = await _scan(octets, binary=binary)
-            if eight_bit is None:
-                eight_bit = allowed if scan is None else scan.eight_bit
-            to = tuple(recipients_of(recipients, notify))
-            if not to:
-                raise LocalProtocolError("a message needs a recipient")
-            size = None if scan is None else scan.size
-            asked = (*as_parameters(ret, envid), *parameters)
-            async with aclosing(_Pieces(octets, eight_bit=eight_bit or binary)) as body:
-                if utf8 is None:
-                    utf8 = await body.has_utf8_headers() if scan is None else scan.utf8
-                envelope = Envelope(sender, to, size, eight_bit, chunked, asked, utf8, binary)
-                batches = Batches(self.connection, envelope, once=scan is None)
+            draft = Draft[Iterable[bytes] | AsyncIterable[bytes]](
+                self.connection,
+                message,
+                sender=sender,
+                recipients=recipients,
+                eight_bit=eight_bit,
+                chunked=chunked,
+                utf8=utf8,
+                notify=notify,
+                ret=ret,
+                envid=envid,
+                parameters=parameters,
+                binary=binary,
+            )
+            await _slowly(draft.read, draft.is_slow)
+            async with aclosing(_Body(draft)) as body:
+                headers = await body.has_utf8_headers() if draft.needs_headers else False
+                batches = draft.batches(utf8=headers)
                 for part in batches:
-                    if isinstance(octets, BinaryFile) and start is not None:
-                        await to_thread.run_sync(octets.seek, start)
-                    pieces = body if scan is None else _Pieces(octets, eight_bit=eight_bit or binary)
-                    batches.add(await self.run(send_message(self.connection, part), pieces))
+                    await _slowly(draft.rewind, draft.is_slow)
+                    octets = body if draft.once else _Body(draft)
+                    batches.add(await self.run(send_message(self.connection, part), octets))
                 return batches.delivery
 
     async def run(self, procedure: Procedure[_T], body: AsyncIterator[bytes] | None = None) -> _T:
@@ -310,7 +255,7 @@ class Client:
         finally:
             if self.connection.closed is not None:
                 with CancelScope(shield=True):
-                    with move_on_after(_QUIT_SECONDS):
+                    with move_on_after(QUIT_SECONDS):
                         await self._driver.move(Flow.NEED_FLUSH)  # TLS has an alert or a farewell to send
                     await self._driver.stream.aclose()
 
@@ -326,52 +271,25 @@ class Client:
 
     async def say_goodbye(self) -> None:
         """QUIT, and no more than 2 s for its answer. `connect` does it at the end of its block."""
-        with move_on_after(_QUIT_SECONDS):
+        with move_on_after(QUIT_SECONDS):
             await self.run(quit_session(self.connection))
 
 
-async def _connect_tcp(address: str, host: str, port: int, seconds: float | None) -> SocketStream:
+async def _connect_tcp(to: Destination, seconds: float | None) -> SocketStream:
     try:
         with fail_after(seconds):
-            return await connect_tcp(host, port)
-    except TimeoutError:
-        why = "no answer in time"
-    except OSError as error:
+            return await connect_tcp(to.host, to.port)
+    except (OSError, UnicodeError) as error:
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        if cause.errno is None or isinstance(cause, socket.gaierror):
-            why = cause.strerror or str(cause)
-        else:
-            why = os.strerror(cause.errno)  # trio's text has the address in it, again
-    except UnicodeError:
-        why = "not a host name"
-    raise CannotConnect(f"cannot connect to {address}: {why}")
+        raise CannotConnect.because(to.address, cause) from cause
 
 
-def _reason(failure: SSLError) -> str:
-    if isinstance(failure, SSLCertVerificationError):
-        return failure.verify_message
-    return failure.reason or str(failure)
-
-
-def _own_name(stream: SocketStream) -> str:
-    """What to say in EHLO: the host's name if it looks like one in the DNS, else our address as a literal.
-
-    RFC 5321 section 4.1.4. No look-up is made.
-    """
-    name = socket.gethostname()
-    if "." in name and re.fullmatch(DOMAIN, name) and not name.endswith((".local", ".localdomain")):
-        return name
-    address, _, _ = internet_address(stream.extra(SocketAttribute.local_address))[0].partition("%")
-    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
-
-
-async def _scan(message: Octets, *, binary: bool) -> Scan | None:
-    """What can be known before MAIL; None for what can be read only once."""
-    if isinstance(message, bytes):
-        return Scan((message,), binary=binary)
-    if isinstance(message, BinaryFile) and message.seekable():
-        return await to_thread.run_sync(partial(scan_file, message, binary=binary))
-    return None
+async def _slowly(work: Callable[[], None], is_slow: bool) -> None:  # noqa: FBT001
+    """Does it in a thread where it would hold up others."""
+    if is_slow:
+        await to_thread.run_sync(work)
+    else:
+        work()
 
 
 @runtime_checkable
@@ -382,36 +300,26 @@ class _Closable(Protocol):
 
 
 @final
-class _Pieces(AsyncIterator[bytes]):
-    """The message as the core takes it. Raises LocalProtocolError for an octet above 127 unless `eight_bit`."""
+class _Body(AsyncIterator[bytes]):
+    """The message as the core takes it. Raises LocalProtocolError for an octet above 127 that was not announced."""
 
-    def __init__(self, message: Octets, *, eight_bit: bool) -> None:
-        self._message: Final = message
-        self._eight_bit: Final = eight_bit
-        self._blocks: Final = None if isinstance(message, BinaryFile) else _iterator(message)
-        self._pieces: Iterator[bytes] = iter(())
-        self._held: Final[deque[bytes]] = deque()  # read already, to know what is in it
+    def __init__(self, draft: Draft[Iterable[bytes] | AsyncIterable[bytes]]) -> None:
+        self._message: Final = draft.octets
+        self._blocks: Final = None if isinstance(draft.octets, BinaryFile) else _iterator(draft.octets)
+        self._pieces: Final = draft.pieces()
 
     async def has_utf8_headers(self) -> bool:
         """Reads on to the end of the header section, if it comes soon; what was read comes again."""
-        headers = HeaderScan()
-        while self._eight_bit and not headers.over:
+        while (answer := self._pieces.scan()) is None:
             try:
-                piece = await self._read()
+                self._pieces.add(await self._block())
             except StopAsyncIteration:
-                break
-            self._held.append(piece)
-            headers.add(piece)
-        return headers.utf8
+                return self._pieces.utf8
+        return answer
 
     async def __anext__(self) -> bytes:
-        return self._held.popleft() if self._held else await self._read()
-
-    async def _read(self) -> bytes:
-        while (piece := next(self._pieces, None)) is None:
-            self._pieces = pieces(check_bytes(await self._block()))
-        if not self._eight_bit and not piece.isascii():
-            raise LocalProtocolError("the message has octets above 127, and 7 bits were announced")
+        while (piece := self._pieces.take()) is None:
+            self._pieces.add(await self._block())
         return piece
 
     async def _block(self) -> object:

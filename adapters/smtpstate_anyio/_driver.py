@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
 
 from anyio import (
     BrokenResourceError,
@@ -19,31 +19,13 @@ from smtpstate import Flow
 if TYPE_CHECKING:
     from anyio.abc import SocketStream, TaskGroup
 
-    from smtpstate import ConnectionClosed
+    from smtpstate_parts.machine import Machine
 
 _RECEIVE: Final = 65_536  # octets a read
 _SMALL: Final = 4096  # octets that fit any socket's buffer, so that sending them cannot wait for the peer to be read
 _AHEAD: Final = 65_536  # octets read while one piece is being sent
 
 Event = TypeVar("Event")
-_Event_co = TypeVar("_Event_co", covariant=True)
-
-
-class Machine(Protocol[_Event_co]):
-    """What a driver is written against: either connection, bare or inside `smtpstate.tls.secure`."""
-
-    @property
-    def deadline(self) -> float | None: ...
-    @property
-    def half_close(self) -> bool: ...
-    @property
-    def closed(self) -> ConnectionClosed | None: ...
-    def receive_data(self, data: bytes, /) -> None: ...
-    def receive_eof(self) -> None: ...
-    def connection_lost(self) -> None: ...
-    def handle_timeout(self) -> None: ...
-    def next_event(self) -> _Event_co | Flow: ...
-    def data_to_send(self) -> bytes: ...
 
 
 def deadline_of(machine: Machine[object]) -> float:

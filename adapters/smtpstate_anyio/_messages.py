@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from anyio import TASK_STATUS_IGNORED
 
-from smtpstate import (
-    Bdat,
-    Body,
-    ConnectionClosed,
-    Data,
-    Ehlo,
-    EndOfMessage,
-    ForwardPath,
-    Helo,
-    Lhlo,
-    LocalProtocolError,
-    Mail,
-    Peer,
-    Rcpt,
-    Refusal,
-    Reply,
-    ReversePath,
-    SMTPStateError,
-    TlsInfo,
-    TransactionReset,
-)
-from smtpstate._syntax import LOCAL_ERROR
+from smtpstate import Bdat, Data, Rcpt
 from smtpstate.policy import MX
 from smtpstate_anyio._server import serve
-from smtpstate_anyio._session import logger
+from smtpstate_parts.messages import Content, Incoming, IncompleteMessage, message_id, overdue, say, takes, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -44,68 +21,45 @@ if TYPE_CHECKING:
     from anyio import Event
     from anyio.abc import TaskStatus
 
-    from smtpstate import Limits
-    from smtpstate.extensions import Extension, XForward
-    from smtpstate.policy import Deviation, Policy
+    from smtpstate import Limits, Reply
+    from smtpstate.extensions import Extension
+    from smtpstate.policy import Policy
     from smtpstate_anyio._auth import Authenticator, Users
-    from smtpstate_anyio._gate import Admission, Gate
-    from smtpstate_anyio._listen import BoundListener, Listener
     from smtpstate_anyio._observer import Observer
     from smtpstate_anyio._session import Session
-
-_NOT_HERE = Reply(550, "No mail is taken here for that address", enhanced="5.7.1")
-
-
-@final
-class IncompleteMessage(SMTPStateError):
-    """The message ended before its end: the client went away, was too slow, or sent too much. Keep nothing of it."""
+    from smtpstate_parts.gate import Admission, Gate
+    from smtpstate_parts.listen import BoundListener, Listener
 
 
 @final
-class MessageBody(AsyncIterator[bytes]):
+class MessageBody(Content, AsyncIterator[bytes]):
     """The content, piece by piece as it arrives. It can be read once.
 
     It ends only when the whole message is there; else it raises IncompleteMessage. `octets` counts what was read.
     """
 
     def __init__(self, session: Session) -> None:
-        self.octets: int = 0
-        self.complete: bool = False  # its lone dot was read
-        self.broken: bool = False  # it will never be complete
+        super().__init__()
         self._session = session
-        self._used_up: bool = False
-        self._expired: bool = False
 
     def __aiter__(self) -> MessageBody:
-        if self._used_up:
-            raise RuntimeError("the body of a message can be read once")
+        self.begin()
         return self
 
     async def __anext__(self) -> bytes:
-        if self._expired:
-            raise RuntimeError("the body of a message is gone when on_message has returned")
+        self.check()
         chunk = await self._pull()
         if chunk is None:
-            self._used_up = True
+            self.use_up()
             raise StopAsyncIteration
         return chunk
 
     async def _pull(self) -> bytes | None:
-        if self.complete:
-            return None
-        while not self.broken:
-            match await anext(self._session, None):
-                case Body(data):
-                    self.octets += len(data)
-                    return data
-                case EndOfMessage():
-                    self.complete = True
-                    return None
-                case TransactionReset() | ConnectionClosed() | None:
-                    self.broken = True
-                case _:
-                    pass  # the next chunk, or what may stand between two: NOOP, or a command that was refused
-        raise IncompleteMessage("the message ended before its end")
+        while not self.over:
+            data = self.take(await anext(self._session, None))
+            if data is not None:
+                return data
+        return None
 
     async def skip(self) -> None:
         """Reads what nobody wanted; whether there is an end at all, `complete` tells."""
@@ -113,77 +67,16 @@ class MessageBody(AsyncIterator[bytes]):
             while await self._pull() is not None:
                 pass
 
-    def expire(self) -> None:
-        """Nothing can be read any more."""
-        self._expired = True
-
 
 @final
 @dataclass(frozen=True, slots=True)
-class Message:
+class Message(Incoming[MessageBody]):
     """A message on its way in. `id` is unique, and fit for a file name.
 
     `mail` is the MAIL that opened it, and `rcpts` are the RCPTs that were accepted, in order: their parameters say what
     the client asked for, and `smtpstate.extensions` reads them. `forwarded` is what a trusted relay said of where it
     comes from: for the log, it decides nothing.
     """
-
-    id: str
-    mail: Mail
-    rcpts: tuple[Rcpt, ...]
-    body: MessageBody
-    peer: Peer | None
-    tls: TlsInfo | None
-    hello: Ehlo | Helo | Lhlo | None
-    identity: str | None = None
-    forwarded: XForward | None = None
-    refusals: dict[int, Reply] = field(default_factory=dict[int, Reply])
-
-    @property
-    def sender(self) -> ReversePath:
-        """Where reports go."""
-        return self.mail.reverse_path
-
-    @property
-    def recipients(self) -> tuple[ForwardPath, ...]:
-        """Whom it is for, as often as they were named."""
-        return tuple(rcpt.recipient for rcpt in self.rcpts)
-
-    @property
-    def size(self) -> int | None:
-        """The octets that the client announced, if it did."""
-        return self.mail.size
-
-    @property
-    def smtputf8(self) -> bool:
-        """Addresses and headers may hold UTF-8: it can go only to where SMTPUTF8 is offered (RFC 6531)."""
-        return self.mail.smtputf8
-
-    @property
-    def deviations(self) -> frozenset[Deviation]:
-        """What the policy flagged of its hello, of its MAIL and of its recipients' RCPTs."""
-        said = self.mail.deviations.union(*(rcpt.deviations for rcpt in self.rcpts))
-        return said if self.hello is None else said | self.hello.deviations
-
-    @property
-    def received_with(self) -> str:
-        """The WITH of a Received line. RFC 3848 section 2, RFC 6531 section 4.3."""
-        if not isinstance(self.hello, Ehlo | Lhlo):
-            return "SMTP"
-        if isinstance(self.hello, Lhlo):
-            name = "UTF8LMTP" if self.smtputf8 else "LMTP"
-        else:
-            name = "UTF8SMTP" if self.smtputf8 else "ESMTP"
-        return name + ("" if self.tls is None else "S") + ("" if self.identity is None else "A")
-
-    def refuse(self, index: int, refusal: Refusal) -> None:
-        """Answers the recipient at `index` with `refusal`, whatever the others get. RFC 2033 section 4.2.
-
-        Raises LocalProtocolError outside LMTP, where one reply is for all, and for an index that no recipient has.
-        """
-        if not isinstance(self.hello, Lhlo) or not 0 <= index < len(self.rcpts):
-            raise LocalProtocolError("only LMTP answers each recipient, and only those that were accepted")
-        self.refusals[index] = refusal.reply.relayed()
 
 
 async def serve_messages(
@@ -249,15 +142,10 @@ class _Messages:
         self.accept_any = accept_any
 
     async def run(self, session: Session) -> None:
-        asked = session.listener.asked.accept_any
-        accept_any = self.accept_any if asked is None else asked
         async for event in session:
             match event:
                 case Rcpt(recipient):
-                    if accept_any or any(recipient.within(domain) for domain in self.domains):
-                        session.accept()
-                    else:
-                        session.reply(_NOT_HERE)
+                    takes(session, recipient, self.domains, accept_any=self.accept_any)
                 case Data() | Bdat():
                     await self.message(session)
                 case _:
@@ -271,7 +159,7 @@ class _Messages:
             session.accept()
             await session.flush()  # nobody should wait for on_message to hear 354
         message = Message(
-            id=f"{time.time_ns() // 1000:x}{secrets.token_hex(4)}",
+            id=message_id(),
             mail=transaction.mail,
             rcpts=transaction.recipients,
             body=MessageBody(session),
@@ -288,40 +176,19 @@ class _Messages:
     async def answer(self, session: Session, message: Message) -> Reply | None:
         """Runs on_message and gives the verdict; None when nothing could be said."""
         body = message.body
-        reply = Reply(250, f"Message accepted as {message.id}", enhanced="2.0.0")
         failure: Exception | None = None
         with session.budget() as scope:
             try:
                 await self.on_message(message)
             except Exception as error:
-                failure = _unwrap(error)
-                reply = failure.reply.relayed() if isinstance(failure, Refusal) else LOCAL_ERROR
+                failure = error
         body.expire()
         if scope.cancelled_caught:
-            if not session.killed:
-                logger.error("message %s: on_message took too long and was cancelled", message.id)
-            return LOCAL_ERROR if body.complete else None
-        expected = isinstance(failure, Refusal) or (body.broken and isinstance(failure, IncompleteMessage))
-        if failure is not None and not expected:
-            logger.error("message %s: on_message failed", message.id, exc_info=failure)
+            return overdue(session, message)
+        reply = verdict(message, failure)
         if body.broken:
             return None
         if not body.complete and reply.code // 100 != 2:
             return reply if session.refuse(reply) else None
         await body.skip()
-        return reply if body.complete and self.say(session, message, reply) else None
-
-    def say(self, session: Session, message: Message, reply: Reply) -> bool:
-        """Gives the verdict; in LMTP one for each recipient, in order."""
-        if not isinstance(message.hello, Lhlo):
-            return session.reply(reply)
-        said = True
-        for index in range(len(message.rcpts)):
-            said = said and session.reply(message.refusals.get(index, reply))
-        return said
-
-
-def _unwrap(error: Exception) -> Exception:
-    """What a task group has wrapped, if that is one exception."""
-    wrapped: tuple[Exception, ...] = getattr(error, "exceptions", ())  # of an ExceptionGroup
-    return _unwrap(wrapped[0]) if len(wrapped) == 1 else error
+        return reply if body.complete and say(session, message, reply) else None

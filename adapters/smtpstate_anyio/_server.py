@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
 from anyio import (
@@ -22,17 +19,17 @@ from anyio import (
 )
 from anyio.abc import SocketAttribute
 
-from smtpstate import CloseReason, ConnectionClosed, Flow, Limits, Peer, ServerConfig, ServerConnection
-from smtpstate import tls as tls_layer
-from smtpstate._config import OFFERS
+from smtpstate import CloseReason, ConnectionClosed, Flow
 from smtpstate.policy import MX
-from smtpstate.proxy import ProxyHeader, ProxyReader, trusted
 from smtpstate_anyio._auth import Authenticator
 from smtpstate_anyio._driver import Driver
-from smtpstate_anyio._gate import Gate, Limit, StressChanged
 from smtpstate_anyio._listen import close_listeners, internet_address, open_listeners
-from smtpstate_anyio._observer import traces
-from smtpstate_anyio._session import Session, logger
+from smtpstate_anyio._session import Session
+from smtpstate_parts.gate import Limit, StressChanged
+from smtpstate_parts.listen import EXHAUSTED, EXHAUSTED_SECONDS, asked_listeners, peer_at
+from smtpstate_parts.observer import traces
+from smtpstate_parts.seat import logger
+from smtpstate_parts.setup import Setup, log_notice, may_be_proxy, proxy_header
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -40,20 +37,15 @@ if TYPE_CHECKING:
 
     from anyio.abc import SocketStream, TaskGroup, TaskStatus
 
-    from smtpstate import ServerEvent, TraceLine
+    from smtpstate import Limits, Peer, ServerEvent, TraceLine
     from smtpstate.extensions import Extension
     from smtpstate.policy import Policy
     from smtpstate.proxy import ProxyEvent
     from smtpstate_anyio._auth import Users
-    from smtpstate_anyio._driver import Machine
-    from smtpstate_anyio._gate import Admission, Notice, Ticket
-    from smtpstate_anyio._listen import BoundListener, Listener, ListenerProxy, Opened
+    from smtpstate_anyio._listen import Opened
     from smtpstate_anyio._observer import Observer
-
-# Out of descriptors or memory: accepting again at once would only burn the processor.
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_EXHAUSTED_SECONDS: Final = 0.2
-_MAPPED: Final = "::ffff:"  # how an IPv4 peer looks on a socket that takes both families
+    from smtpstate_parts.gate import Admission, Gate, Notice, Ticket
+    from smtpstate_parts.listen import BoundListener, Listener, ListenerProxy
 
 
 async def serve(
@@ -84,9 +76,18 @@ async def serve(
     sense, LocalProtocolError for an offer that cannot be made.
     """
     authenticator = users if isinstance(users, Authenticator) or users is None else Authenticator(users)
-    limits = limits or Limits()
-    server = _Server(handler, hostname, tls, authenticator, limits, policy, observer, offers, extensions, gate)
-    await server.run(listen, stop, grace, task_status)
+    setup = Setup(
+        hostname,
+        clock=current_time,
+        tls=tls,
+        authenticator=authenticator,
+        limits=limits,
+        policy=policy,
+        offers=offers,
+        extensions=extensions,
+        gate=gate,
+    )
+    await _Server(handler, setup, authenticator, observer).run(listen, stop, grace, task_status)
 
 
 @final
@@ -94,32 +95,15 @@ class _Server:
     def __init__(
         self,
         handler: Callable[[Session], Awaitable[None]],
-        hostname: str,
-        tls: SSLContext | None,
+        setup: Setup,
         authenticator: Authenticator | None,
-        limits: Limits,
-        policy: Policy,
         observer: Observer | None,
-        offers: Iterable[str],
-        extensions: tuple[Extension, ...],
-        gate: Gate | Admission | None,
     ) -> None:
         self.handler: Final = handler
-        self.tls: Final = tls
+        self.setup: Final = setup
         self.authenticator: Final = authenticator
-        self.limits: Final = limits
         self.observer: Final = observer
-        self.gate: Final = gate if isinstance(gate, Gate) else Gate(gate)
-        mechanisms = () if authenticator is None else authenticator.mechanisms
-        self.config: Final = ServerConfig(
-            hostname,
-            limits,
-            offers=OFFERS.union(offers),
-            mechanisms=mechanisms,
-            extensions=extensions,
-            policy=policy,
-        )
-        self.configs: Final[dict[tuple[BoundListener, frozenset[str]], ServerConfig]] = {}
+        self.gate: Final = setup.gate
         self.sessions: Final[set[Session]] = set()
         self.draining: bool = False
         self.finished: Final = Event()
@@ -131,11 +115,9 @@ class _Server:
         grace: float,
         task_status: TaskStatus[list[BoundListener]],
     ) -> None:
-        if self.authenticator is None and any(
-            not isinstance(one, str) and one.service == "submission" for one in listen
-        ):
-            raise ValueError("a submission listener needs users")
-        opened = await open_listeners(listen, has_tls=self.tls is not None)
+        has_tls = self.setup.tls is not None
+        asked = asked_listeners(listen, has_tls=has_tls, has_users=self.authenticator is not None)
+        opened = await open_listeners(asked, has_tls=has_tls)
         self.gate.watch(self._heed)
         try:
             await self._run(opened, stop, grace, task_status)
@@ -163,12 +145,10 @@ class _Server:
 
     def _heed(self, notice: Notice) -> None:
         """The gate has something to say."""
-        if not isinstance(notice, StressChanged):
-            logger.warning("%s", notice)
-            return
-        logger.log(logging.WARNING if notice.stress else logging.INFO, "%s", notice)
-        for session in self.sessions:
-            session.under_stress(notice.stress)
+        log_notice(notice)
+        if isinstance(notice, StressChanged):
+            for session in self.sessions:
+                session.under_stress(notice.stress)
 
     async def _host(self, *, task_status: TaskStatus[TaskGroup]) -> None:
         with CancelScope(shield=True):
@@ -186,7 +166,7 @@ class _Server:
             await self.finished.wait()
         for session in self.sessions:
             session.kill()
-        with move_on_after(self.limits.linger_seconds + 1.0):
+        with move_on_after(self.setup.limits.linger_seconds + 1.0):
             if self.sessions:
                 await self.finished.wait()
 
@@ -200,11 +180,11 @@ class _Server:
                 return
             except (BrokenResourceError, OSError) as error:
                 cause = error if isinstance(error, OSError) else error.__cause__
-                if isinstance(cause, OSError) and cause.errno in _EXHAUSTED:
+                if isinstance(cause, OSError) and cause.errno in EXHAUSTED:
                     if not complained:
                         logger.error("no connection can be accepted on %s: %s", opened.bound.address, cause)
                         complained = True
-                    await sleep(_EXHAUSTED_SECONDS)
+                    await sleep(EXHAUSTED_SECONDS)
                 continue
             complained = False
             self._enter(sessions, stream, opened.bound)
@@ -213,14 +193,12 @@ class _Server:
         """A connection was accepted: a session, the header of a proxy first, or 421."""
         peer, proxy, ticket = _peer(stream), listener.asked.proxy, self.gate.enter()
         if ticket is None:
-            tells = proxy is None or _is_trusted(peer, proxy)
-            sessions.start_soon(self._turn_away, stream, listener, Limit.CONNECTIONS if tells else None)
+            full = Limit.CONNECTIONS if self.setup.hears(listener, peer) else None
+            sessions.start_soon(self._turn_away, stream, listener, full)
         elif proxy is None:
-            # Whom XCLIENT will name has a share, not the front end that connects for all of them.
-            vouched = listener.asked.vouched(peer)
-            self._start(sessions, stream, listener, peer, ticket, claims="XCLIENT" not in vouched)
+            self._start(sessions, stream, listener, peer, ticket)
         else:
-            sessions.start_soon(self._behind_proxy, sessions, stream, listener, proxy, ticket)
+            sessions.start_soon(self._behind_proxy, sessions, stream, listener, proxy, peer, ticket)
 
     def _start(
         self,
@@ -230,11 +208,9 @@ class _Server:
         peer: Peer | None,
         ticket: Ticket,
         early: bytes = b"",
-        *,
-        claims: bool = True,
     ) -> None:
         """A session, or 421 where the share of `peer` is used up. `early` is what was read already."""
-        full = ticket.claim(peer.address) if claims and peer is not None else None
+        full = self.setup.claim(ticket, listener, peer)
         if full is not None:
             ticket.leave()
             sessions.start_soon(self._turn_away, stream, listener, full)
@@ -245,21 +221,15 @@ class _Server:
         sessions.start_soon(self._serve, session, stream, ticket)
 
     async def _turn_away(self, stream: SocketStream, listener: BoundListener, full: Limit | None) -> None:
-        """421 in place of a greeting, and no more than that.
-
-        Nothing at all is said to whom nothing may be said (None), inside TLS, which would need a handshake first, and
-        while too many are being told already.
-        """
-        says = full is not None and listener.tls != "implicit" and self.gate.begin_refusal()
+        """421 in place of a greeting, and no more than that."""
+        connection = self.setup.refusal(listener, full)
         try:
-            if full is not None and says:
-                connection = ServerConnection(self._config(listener, frozenset()), clock=current_time)
-                connection.close(full.value)
+            if connection is not None:
                 driver: Driver[ServerEvent] = Driver(connection, stream)
                 while isinstance(flow := driver.poll(), Flow):
                     await driver.move(flow)
         finally:
-            if says:
+            if connection is not None:
                 self.gate.end_refusal()
             with CancelScope(shield=True):
                 await stream.aclose()
@@ -270,13 +240,19 @@ class _Server:
         stream: SocketStream,
         listener: BoundListener,
         proxy: ListenerProxy,
+        sender: Peer | None,
         ticket: Ticket,
     ) -> None:
         """A session with whom the header names, or no session. A drain does not wait for a header."""
         started = False
         try:
-            reader = ProxyReader(proxy.version, clock=current_time, seconds=proxy.seconds)
-            header = await _header(reader, stream, listener, proxy)
+            if not may_be_proxy(listener, sender, proxy):
+                return
+            reader = self.setup.proxy_reader(proxy)
+            driver: Driver[ProxyEvent] = Driver(reader, stream)
+            while isinstance(event := driver.poll(), Flow):
+                await driver.move(event)
+            header = proxy_header(listener, sender, reader, event)
             if header is not None and not self.draining:
                 self._start(sessions, stream, listener, header.source, ticket, reader.trailing_data)
                 started = True
@@ -312,63 +288,10 @@ class _Server:
             if self.observer is not None and session is not None:
                 self.observer.trace(session, line)
 
-        vouched = listener.asked.vouched(peer)  # nothing behind a proxy, where `peer` is not who connected
-        connection = ServerConnection(
-            self._config(listener, vouched),
-            clock=current_time,
-            peer=peer,
-            implicit_tls=listener.tls == "implicit",
-            trusted=bool(vouched),
-            trace=trace if traces(self.observer) else None,
-        )
-        machine: Machine[ServerEvent] = connection
-        if self.tls is not None and listener.tls != "plain":
-            certificate = None if self.authenticator is None else self.authenticator.certificate
-            machine = tls_layer.secure(connection, self.tls, certificate=certificate)
-        machine.receive_data(early)
-        exchange = None if self.authenticator is None else self.authenticator.exchange()
-        session = Session(connection, Driver(machine, stream), listener, exchange, ticket)
+        connection = self.setup.connection(listener, peer, trace if traces(self.observer) else None)
+        machine = self.setup.machine(connection, listener, early)
+        session = Session(connection, Driver(machine, stream), listener, self.authenticator, ticket)
         return session
-
-    def _config(self, listener: BoundListener, vouched: frozenset[str]) -> ServerConfig:
-        """What is said there, to whom may say that much for others; made once for each."""
-        config = self.configs.get((listener, vouched))
-        if config is None:
-            submission = listener.asked.service == "submission"
-            config = self.configs[listener, vouched] = replace(
-                self.config,
-                offers=self.config.offers | vouched,
-                starttls=listener.tls == "starttls",
-                lmtp=listener.asked.service == "lmtp",
-                requires_tls=submission,
-                requires_auth=submission,
-            )
-        return config
-
-
-def _is_trusted(sender: Peer | None, proxy: ListenerProxy) -> bool:
-    """Whether whoever connected may say who the client is."""
-    return sender is not None and trusted(sender.address, proxy.trusted)
-
-
-async def _header(
-    reader: ProxyReader, stream: SocketStream, listener: BoundListener, proxy: ListenerProxy
-) -> ProxyHeader | None:
-    """The header of a connection from somebody who is trusted; None when it is to be closed, and the log says why."""
-    sender = _peer(stream)
-    if not _is_trusted(sender, proxy):
-        logger.info("%s: %s was cut off, for it is no trusted proxy", listener.address, sender)
-        return None
-    driver: Driver[ProxyEvent] = Driver(reader, stream)
-    while isinstance(event := driver.poll(), Flow):
-        await driver.move(event)
-    if isinstance(event, ProxyHeader):
-        return event
-    # A balancer that only looks whether somebody listens says nothing and goes; many do so every few seconds.
-    level = logging.DEBUG if event.reason in (CloseReason.EOF, CloseReason.LOST) else logging.INFO
-    why = event.reason.value if reader.fault is None else reader.fault.value
-    logger.log(level, "%s: no PROXY header from %s: %s", listener.address, sender, why)
-    return None
 
 
 def _peer(stream: SocketStream) -> Peer | None:
@@ -376,4 +299,4 @@ def _peer(stream: SocketStream) -> Peer | None:
         address, port = internet_address(stream.extra(SocketAttribute.remote_address))
     except (OSError, TypedAttributeLookupError):
         return None  # gone already
-    return Peer(address.removeprefix(_MAPPED) if "." in address else address, port)
+    return peer_at(address, port)

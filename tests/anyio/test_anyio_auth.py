@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from smtpstate_anyio import Client, Session
-    from smtpstate_anyio._listen import ListenerService, ListenerTls
+    from smtpstate_parts.listen import ListenerService, ListenerTls
 
 pytestmark = pytest.mark.anyio
 

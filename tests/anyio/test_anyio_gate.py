@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
     from smtpstate_anyio import Gauges
-    from smtpstate_anyio._listen import ListenerTls
+    from smtpstate_parts.listen import ListenerTls
 
 pytestmark = pytest.mark.anyio
 

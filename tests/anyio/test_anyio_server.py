@@ -277,7 +277,7 @@ async def test_running_out_of_descriptors_stops_nobody(
         async def aclose(self) -> None:
             await self.listener.aclose()
 
-    async def open_exhausted(listen: tuple[str, ...], *, has_tls: bool) -> list[Opened]:
+    async def open_exhausted(listen: list[Listener], *, has_tls: bool) -> list[Opened]:
         return [
             replace(opened, socket=Exhausted(opened.socket))  # type: ignore[arg-type]  # quacks like one
             for opened in await open_listeners(listen, has_tls=has_tls)

@@ -12,7 +12,7 @@ from smtpstate_anyio import Listener, connect, serve_messages
 from tests.anyio.loopback import Certificates, Inbox, Recorder, background
 
 if TYPE_CHECKING:
-    from smtpstate_anyio._listen import ListenerTls
+    from smtpstate_parts.listen import ListenerTls
 
 pytestmark = pytest.mark.anyio
 

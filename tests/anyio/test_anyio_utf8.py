@@ -10,7 +10,7 @@ import pytest
 
 from smtpstate import LocalProtocolError, Result
 from smtpstate_anyio import connect, serve_messages
-from smtpstate_anyio._source import HEADERS, HeaderScan, flatten
+from smtpstate_parts.source import HEADERS, HeaderScan, flatten
 from tests.anyio.loopback import Inbox, background
 
 if TYPE_CHECKING:

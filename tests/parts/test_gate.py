@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpstate.proxy import parse_networks
-from smtpstate_anyio import Admission, Gate, Gauge, Limit, Notice, Refused, StressChanged, Ticket
+from smtpstate_parts.gate import Admission, Gate, Gauge, Limit, Notice, Refused, StressChanged, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

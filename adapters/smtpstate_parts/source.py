@@ -1,10 +1,11 @@
-"""What a message may be given as, and what has to be known of it before MAIL. Nothing here needs an event loop."""
+"""What a message may be given as, and what has to be known of it before MAIL. Nothing here waits."""
 
 from __future__ import annotations
 
 import re
 from codecs import getincrementaldecoder
-from collections.abc import AsyncIterable, Iterable
+from collections import deque
+from collections.abc import Iterable
 from copy import copy
 from email.generator import BytesGenerator
 from email.headerregistry import Address, AddressHeader, Group
@@ -13,6 +14,7 @@ from email.policy import EmailPolicy
 from io import BytesIO
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, final, runtime_checkable
 
+from smtpstate import LocalProtocolError
 from smtpstate.extensions import domain_key
 
 if TYPE_CHECKING:
@@ -33,8 +35,7 @@ class BinaryFile(Protocol):
     def seek(self, offset: int, /) -> int: ...
 
 
-Octets: TypeAlias = bytes | BinaryFile | Iterable[bytes] | AsyncIterable[bytes]
-Source: TypeAlias = Octets | Message  # email.message.EmailMessage is a Message
+Source: TypeAlias = bytes | BinaryFile | Iterable[bytes] | Message  # email.message.EmailMessage is a Message
 
 
 # The end of a line and an empty line after it, in whatever ends lines here. A CR at the end of what is there may be the
@@ -114,6 +115,55 @@ def check_bytes(block: object) -> bytes:
     if not isinstance(block, bytes):
         raise TypeError(f"a message is made of bytes, not {type(block).__name__}; open files in binary mode")
     return block
+
+
+@final
+class Pieces:
+    """A message as the core takes it: blocks in, as they are read, and pieces out, at most `PIECE` octets each."""
+
+    def __init__(self, *, eight_bit: bool) -> None:
+        self._eight_bit: Final = eight_bit
+        self._pieces: Iterator[bytes] = iter(())
+        self._held: Final[deque[bytes]] = deque()
+        self._headers: HeaderScan | None = None
+
+    def add(self, block: object) -> None:
+        """A block that was read. Raises TypeError for what is not bytes."""
+        self._pieces = pieces(check_bytes(block))
+
+    def take(self) -> bytes | None:
+        """The next piece; None when another block is needed.
+
+        Raises LocalProtocolError for an octet above 127 unless `eight_bit`.
+        """
+        return self._held.popleft() if self._held else self._next()
+
+    def _next(self) -> bytes | None:
+        piece = next(self._pieces, None)
+        if piece is not None and not self._eight_bit and not piece.isascii():
+            raise LocalProtocolError("the message has octets above 127, and 7 bits were announced")
+        return piece
+
+    def scan(self) -> bool | None:
+        """Whether the headers have UTF-8, from what was added; None when that takes another block.
+
+        What was looked at comes again. At the end of the message `utf8` is the answer.
+        """
+        if not self._eight_bit:
+            return False
+        headers = self._headers = self._headers or HeaderScan()
+        while not headers.over:
+            piece = self._next()
+            if piece is None:
+                return None
+            self._held.append(piece)
+            headers.add(piece)
+        return headers.utf8
+
+    @property
+    def utf8(self) -> bool:
+        """What `scan` has found so far."""
+        return self._headers is not None and self._headers.utf8
 
 
 def pieces(block: bytes) -> Iterator[bytes]:
