@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["smtp_pair", "smtp_server", "smtp_server_tls"]
 
+pytest_plugins = ["pytester"]
+
 ROOT = Path(__file__).resolve().parents[2]
 MESSAGE = "Subject: hello\r\n\r\nhello\r\n"
 
