@@ -45,6 +45,7 @@ from smtpstate._questions import (
 from smtpstate._quota import Tally
 from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase, Session
+from smtpstate._trace import Teller, Trace
 from smtpstate.extensions import Extension, server_limits, tables
 
 _AS_AGREED: Final = frozenset({CloseReason.QUIT, CloseReason.CLOSED})
@@ -58,7 +59,8 @@ class ClientConnection:
     Drive it like a `ServerConnection`; instead of verdicts there is `send`. `timeout` bounds the whole session, in
     seconds; None leaves it to the time that each reply may take. `hostname` is what a hello should say. With `lmtp` it
     speaks LMTP: LHLO, and after a message one reply for each accepted recipient (RFC 2033 section 4.2). `policy` says
-    what becomes of replies, and of the lines of an EHLO reply, that break the grammar and are understood.
+    what becomes of replies, and of the lines of an EHLO reply, that break the grammar and are understood. `trace` is
+    called with each record as it comes: see `smtpstate.trace`.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class ClientConnection:
         lmtp: bool = False,
         extensions: tuple[Extension, ...] = (),
         policy: Policy = MX,
+        trace: Trace | None = None,
     ) -> None:
         self.hostname: Final = hostname
         self.capabilities: Capabilities = NO_CAPABILITIES
@@ -83,6 +86,7 @@ class ClientConnection:
         self.lmtp: Final = lmtp
         self.tables: Final = tables(extensions)
         self._session: Final = Session(lmtp=lmtp)  # moves on replies only
+        self._teller: Final = Teller(self._session, trace)
         self._assumed: Session = Session(lmtp=lmtp)  # as if all that is outstanding succeeds
         self._lines: Final = LineReader()
         self._policy: Final = policy
@@ -223,6 +227,7 @@ class ClientConnection:
                 if self._chunk_left:
                     raise LocalProtocolError("a chunk ends by its size")
                 self._out.put(self._encoder.finish())
+                self._teller.line("C", b"(%d octets) ." % self._encoder.size)
                 self._ask(item)
                 self._assumed.advance(Verb.END, Outcome.OK)
             case _:
@@ -235,8 +240,7 @@ class ClientConnection:
                     if self._assumed.phase is not Phase.CHUNKED:
                         self._patience.begin_body()
                 if self._may_write():  # never while others wait: what keeps them keeps this one, too
-                    self._out.put(octets)
-                    self._ask(item)
+                    self._write(item, octets)
                 else:
                     self._queued.append(item)
                 advance(self._assumed, item, hoped(item))
@@ -273,6 +277,12 @@ class ClientConnection:
         """RFC 2920 section 3.1: only after PIPELINING, and never past a command that ends its group."""
         return not self._asked or (self.capabilities.pipelining and not ends_group(self._asked[-1]))
 
+    def _write(self, command: Command, octets: bytes) -> None:
+        """Puts a command on its way."""
+        self._out.put(octets)
+        self._teller.command(command, octets)
+        self._ask(command)
+
     def _ask(self, question: Question) -> None:
         self._asked.append(question)
         self._unsent += 1
@@ -284,6 +294,7 @@ class ClientConnection:
     def next_event(self) -> ClientEvent | Flow:
         """The next event, or what to do until there is one."""
         while True:
+            self._teller.phase()
             if self._events:
                 self._patience.pause()
                 return self._events.popleft()
@@ -347,6 +358,7 @@ class ClientConnection:
 
     def _bind(self, reply: Reply) -> None:
         """Gives a reply to what asked for it."""
+        self._teller.line("S", reply.raw)
         outcome = Outcome.of(reply.code)
         if self._early or len(self._asked) <= self._unsent:
             self._unasked(reply, outcome)
@@ -359,6 +371,7 @@ class ClientConnection:
         if self._chunk_left and len(self._asked) == 1 and outcome is success:
             self._violate(Violation.UNSOLICITED_REPLY)  # a yes to octets that were not given yet
             return
+        self._teller.verdict(question.verb, reply)
         if self._is_one_of_many(question, outcome):
             if not self._patience.sends_body:
                 self._expect_reply()
@@ -426,6 +439,7 @@ class ClientConnection:
         """RFC 2920 section 3.1: the server said 354 though no recipient stands; an empty message ends it."""
         self._lone_dot = True
         self._out.put(b".\r\n")
+        self._teller.line("C", b"(0 octets) .")
         self._ask(EndOfMessage())
         self._events.append(NoRecipients())
 
@@ -443,8 +457,7 @@ class ClientConnection:
         while self._queued and self._may_write():
             command = self._queued.popleft()
             # `send` saw whether it may be sent.
-            self._out.put(line_of(command, self._limits, self.capabilities, self.tables[:2], asked=True))
-            self._ask(command)
+            self._write(command, line_of(command, self._limits, self.capabilities, self.tables[:2], asked=True))
 
     def _assume(self) -> None:
         """Rebuilds what is assumed from what is known and what is outstanding."""
@@ -460,19 +473,20 @@ class ClientConnection:
     def _end(self, closed: ConnectionClosed) -> None:
         if self._closed is None:
             self._closed = closed
-            self.half_close = True
-            self._handshake = False
+            self.half_close, self._handshake = True, False
             self._session.close()
             self._out.clear()
             self._lines.clear()
             self._asked.clear()
             self._queued.clear()
             self._patience.stop()
+            self._teller.phase()
 
     def _cut_off(self) -> bool:
         timer = self._patience.expired(self._clock())
         if timer is None:
             return False
+        self._teller.budget(timer)
         self._end(ConnectionClosed(CloseReason.TIMEOUT, timer=timer))
         return True
 

@@ -21,8 +21,6 @@ from smtpstate._events import (
     ResetCause,
     ServerEvent,
     Timer,
-    Trace,
-    TraceLine,
     TransactionReset,
     Violation,
 )
@@ -30,11 +28,13 @@ from smtpstate._lines import LineReader
 from smtpstate._output import Output
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Outcome, Phase
+from smtpstate._trace import Teller
 from smtpstate._verbs import Verb
 
 if TYPE_CHECKING:
     from smtpstate._budget import Limits
     from smtpstate._events import TlsInfo
+    from smtpstate._trace import Trace
     from smtpstate._xclient import XClient, XForward
 
 
@@ -85,7 +85,7 @@ class Conversation:
         self._connected: Final = peer
         self.mechanisms: tuple[str, ...] = config.mechanisms_in(None)
         self._tls: TlsInfo | None = None
-        self._trace: Final = trace
+        self.teller: Final = Teller(self.session, trace)
         self.budgets.expect(Timer.HANDSHAKE if handshake else Timer.COMMAND)
 
     @property
@@ -143,8 +143,7 @@ class Conversation:
 
     def heard(self, line: bytes) -> None:
         """For the trace: what the peer said, without what is secret."""
-        if self._trace is not None:
-            self._trace(TraceLine("C", line))
+        self.teller.line("C", line)
 
     def encode(self, verb: Verb, reply: Reply) -> bytes:
         """The octets that answer `verb`. Raises LocalProtocolError for a reply that cannot be sent."""
@@ -168,8 +167,7 @@ class Conversation:
         if (self.conduct.makes_late if late is None else late) and not self.is_over:
             self.out.hold()
         self.out.put(octets)
-        if self._trace is not None:
-            self._trace(TraceLine("S", octets))
+        self.teller.line("S", octets)
 
     def say(self, reply: Reply, *, late: bool | None = None) -> None:
         """Queues a reply that moves nothing; in clear, and so never where a handshake is due."""
@@ -261,6 +259,7 @@ class Conversation:
         """Ends the session for what there was too much of; whether there was."""
         if violation is None:
             return False
+        self.teller.budget(violation)
         self.violate(violation, ENDINGS[violation])
         return True
 
@@ -293,6 +292,7 @@ class Conversation:
         self.session.close()
         self._forget()
         self.closing.finish(closed)
+        self.teller.phase()
 
     def _forget(self) -> None:
         self.owed = None

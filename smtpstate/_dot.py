@@ -163,11 +163,15 @@ class NewlineNormalizer:
 
 @final
 class DotEncoder:
-    """Puts one message on the wire: CRLF as the only newline, a dot before each line that starts with one."""
+    """Puts one message on the wire: CRLF as the only newline, a dot before each line that starts with one.
 
-    __slots__ = ("_line_start", "_newlines")
+    `size` counts the octets of the content as it will arrive.
+    """
+
+    __slots__ = ("_line_start", "_newlines", "size")
 
     def __init__(self) -> None:
+        self.size = 0
         self._newlines = NewlineNormalizer()
         self._line_start = True
 
@@ -176,6 +180,7 @@ class DotEncoder:
         data = self._newlines.normalize(data)
         if not data:
             return data
+        self.size += len(data)
         stuffed = data
         if b"\r\n." in data:
             stuffed = data.replace(b"\r\n.", b"\r\n..")
@@ -186,4 +191,7 @@ class DotEncoder:
 
     def finish(self) -> bytes:
         """The end of the message, after the CRLF that its last line may lack. An empty message lacks none."""
-        return b".\r\n" if self._line_start else _END
+        if self._line_start:
+            return b".\r\n"
+        self.size += 2
+        return _END

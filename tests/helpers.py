@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from smtpstate import (
     ConnectionClosed,
@@ -17,6 +17,9 @@ from smtpstate import (
     TraceLine,
 )
 from smtpstate._state import Session
+
+if TYPE_CHECKING:
+    from smtpstate._trace import TraceRecord
 
 Handler = Callable[[ServerConnection, ServerEvent], None]
 
@@ -75,13 +78,14 @@ class Seat:
             config = ServerConfig("mx.example.org", limits or Limits())
         self.clock = ManualClock()
         self.traced: list[TraceLine] = []
+        self.records: list[TraceRecord] = []
         self.connection = ServerConnection(
             config,
             clock=self.clock,
             peer=peer,
             implicit_tls=implicit_tls,
             trusted=trusted,
-            trace=self.traced.append,
+            trace=self._trace,
         )
         self.handler = handler
         self.events: list[ServerEvent] = []
@@ -89,6 +93,11 @@ class Seat:
         if greet:
             self.pull()
             self.drain()
+
+    def _trace(self, record: TraceRecord) -> None:
+        self.records.append(record)
+        if isinstance(record, TraceLine):
+            self.traced.append(record)
 
     def drain(self) -> bytes:
         """All output, which then has left."""

@@ -264,3 +264,21 @@ def test_nothing_is_not_looked_at() -> None:
     finder.look(b"")
     finder.look(b"\n")
     assert finder.found == set()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "arrives"),
+    [
+        ((), b""),
+        ((b"",), b""),
+        ((b"a",), b"a\r\n"),
+        ((b".a\r\n",), b".a\r\n"),
+        ((b"a\r", b"\n.", b"\nb"), b"a\r\n.\r\nb\r\n"),
+    ],
+)
+def test_an_encoder_counts_what_will_arrive(pieces: tuple[bytes, ...], arrives: bytes) -> None:
+    encoder = DotEncoder()
+    for piece in pieces:
+        encoder.encode(piece)
+    encoder.finish()
+    assert encoder.size == len(arrives)

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 import smtpstate
-from smtpstate import delivery, policy, proxy, sasl
+from smtpstate import delivery, policy, proxy, sasl, trace
 
 NAMES: list[str] = [
     "Anomaly",
@@ -166,8 +166,21 @@ SASL: list[str] = [
 ]
 
 
+TRACE: list[str] = [
+    "Trace",
+    "TraceBudget",
+    "TraceLine",
+    "TracePhase",
+    "TraceRecord",
+    "TraceVerdict",
+    "render",
+]
+
+
 @pytest.mark.parametrize(
-    ("module", "names"), [(delivery, DELIVERY), (proxy, PROXY), (sasl, SASL)], ids=["delivery", "proxy", "sasl"]
+    ("module", "names"),
+    [(delivery, DELIVERY), (proxy, PROXY), (sasl, SASL), (trace, TRACE)],
+    ids=["delivery", "proxy", "sasl", "trace"],
 )
 def test_what_drivers_need_besides_has_modules_that_are_nothing_else(module: ModuleType, names: list[str]) -> None:
     assert sorted(names) == names

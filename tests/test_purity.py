@@ -42,7 +42,7 @@ LAYERS = (
     {"_commands", "_sasl"},
     {"_syntax", "extensions", "_scram", "_mechanisms", "_international", "_quota"},
     {"_state", "_events", "_choice"},
-    {"_budget", "_intake", "_outcomes"},
+    {"_budget", "_intake", "_outcomes", "_trace"},
     {"_config", "_closing", "_conduct", "_proxy", "_questions"},
     {"_admission", "_conversation", "_envelope", "_listening"},
     {"_reception"},
@@ -50,7 +50,7 @@ LAYERS = (
     {"_server", "_client"},
     {"_delivery"},
     {"_authentication", "_batches"},
-    {"__init__", "delivery", "proxy", "sasl"},
+    {"__init__", "delivery", "proxy", "sasl", "trace"},
     {"tls"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TextIO, final
 from weakref import WeakKeyDictionary
 
+from smtpstate import TraceLine
 from smtpstate.extensions import XForwardSource
 from smtpstate_anyio import Observer
 from smtpstate_server._console import Conversation
 from smtpstate_server._log import logger, printable
 
 if TYPE_CHECKING:
-    from smtpstate import ConnectionClosed, Reply, TlsInfo, TraceLine
+    from smtpstate import ConnectionClosed, Reply, TlsInfo
     from smtpstate.extensions import XForward
     from smtpstate.policy import Deviation
+    from smtpstate.trace import TraceRecord
     from smtpstate_anyio import Message, Session
 
 
@@ -70,10 +72,10 @@ class Showing(Loggers):
     def session_opened(self, session: Session) -> None:
         self._conversations[session] = Conversation(self._stream, session.id)
 
-    def trace(self, session: Session, line: TraceLine) -> None:
+    def trace(self, session: Session, record: TraceRecord) -> None:
         conversation = self._conversations.get(session)
-        if conversation is not None:
-            conversation.show(line, session.phase, session.tls)
+        if conversation is not None and isinstance(record, TraceLine):
+            conversation.show(record, session.phase, session.tls)
 
 
 def _deviations(deviations: frozenset[Deviation]) -> str:

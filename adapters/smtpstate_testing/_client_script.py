@@ -14,7 +14,6 @@ from smtpstate._syntax import encode_command
 from smtpstate_testing._actor import Actor
 from smtpstate_testing._clock import ManualClock
 from smtpstate_testing._link import End
-from smtpstate_testing._pair import HOSTNAME, PEER, accept_everything
 from smtpstate_testing._player import (
     Act,
     ExpectClose,
@@ -27,6 +26,7 @@ from smtpstate_testing._player import (
     SlowDown,
     Wait,
 )
+from smtpstate_testing._recording import HOSTNAME, PEER, accept_everything
 from smtpstate_testing._script import Course, Script
 from smtpstate_testing._sockets import drive, reset
 from smtpstate_testing._wire import Wire
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from smtpstate_testing._link import Cut, Machine
-    from smtpstate_testing._pair import Handler, PairTls
+    from smtpstate_testing._pair import PairTls
     from smtpstate_testing._player import PlayerEvent
+    from smtpstate_testing._recording import Handler
 
 _ANY_LENGTH: Final = 1 << 62  # a limit for lines that are allowed to be wrong
 

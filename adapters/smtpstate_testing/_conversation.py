@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final, NamedTuple, final
+
+from smtpstate.trace import TraceLine, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from smtpstate import TlsInfo, TraceLine
-
-# Whatever could make a line look like two, or like something else.
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]")
+    from smtpstate import TlsInfo
+    from smtpstate.trace import TraceRecord
 
 
-def printable(data: bytes) -> list[str]:
-    """The lines of `data`, with a name for each octet that could deceive a reader."""
-    lines = [line.decode("ascii", "backslashreplace") for line in data.split(b"\r\n")]
-    return [_UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", line) for line in lines]
-
-
-def rendered(lines: Iterable[TraceLine]) -> str:
-    """A traced conversation as text, one "C: " or "S: " before each line."""
-    return "".join(f"{line.side}: {text}\n" for line in lines for text in printable(line.line.removesuffix(b"\r\n")))
+def rendered(records: Iterable[TraceRecord]) -> str:
+    """The lines of a traced conversation as text."""
+    return render(record for record in records if isinstance(record, TraceLine))
 
 
 @final
@@ -61,8 +54,4 @@ class Conversation:
         self.turns[-1][1].extend(octets)
 
     def __str__(self) -> str:
-        return "".join(
-            f"{side}: {line}\n"
-            for side, octets in self.turns
-            for line in printable(bytes(octets).removesuffix(b"\r\n"))
-        )
+        return render(TraceLine(side, bytes(octets)) for side, octets in self.turns)

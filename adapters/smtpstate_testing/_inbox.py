@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ssl import SSLContext
     from types import TracebackType
 
-    from smtpstate import TlsInfo, TraceLine
+    from smtpstate import TlsInfo
+    from smtpstate.trace import TraceRecord
     from smtpstate_anyio import Message
 
 # A test that forgets to close its connection should not have to wait for its end.
@@ -26,7 +27,7 @@ _LIMITS: Final = Limits(linger_seconds=0.1)
 _GRACE: Final = 0.1
 
 # What was said in the session whose task this is.
-_said: Final[ContextVar[list[TraceLine]]] = ContextVar("_said")
+_said: Final[ContextVar[list[TraceRecord]]] = ContextVar("_said")
 
 
 def _own_context(host: str) -> SSLContext:

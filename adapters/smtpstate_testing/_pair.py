@@ -2,54 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
 from smtpstate import (
-    Auth,
-    AuthResponse,
     Body,
     ClientConnection,
     ClientEvent,
     Data,
     EndOfMessage,
-    Expn,
     Limits,
-    Peer,
     ServerConfig,
     ServerConnection,
     ServerEvent,
-    TraceLine,
     TransactionReset,
-    Vrfy,
 )
-from smtpstate.extensions import OwnCommand
 from smtpstate.policy import MX
+from smtpstate.trace import TraceVerdict
 from smtpstate_testing._clock import ManualClock
 from smtpstate_testing._conversation import rendered
 from smtpstate_testing._inbox import ReceivedMessage
 from smtpstate_testing._joint import Joint
-from smtpstate_testing._link import End, Input
+from smtpstate_testing._recording import HOSTNAME, PEER, Handler, Recording, accept_everything
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from smtpstate.extensions import Extension
     from smtpstate.policy import Policy
+    from smtpstate.trace import TraceRecord
     from smtpstate_testing._link import Cut, Machine
 
-Handler: TypeAlias = Callable[[ServerConnection, ServerEvent], None]
 PairTls: TypeAlias = Literal["starttls", "implicit"]
-
-HOSTNAME: Final = "mx.example.org"
-PEER: Final = Peer("192.0.2.1", 40_000)
-
-
-def accept_everything(server: ServerConnection, event: ServerEvent) -> None:
-    """A handler that says yes to all mail; nobody is authenticated by it."""
-    if server.owed is event and not isinstance(event, Vrfy | Expn | OwnCommand | Auth | AuthResponse):
-        server.accept()
 
 
 @final
@@ -94,7 +76,7 @@ class Pair(Joint):
             peer=PEER,
             implicit_tls=implicit,
             trusted=trusted,
-            trace=self._trace,
+            trace=lambda record: self.records.append(record),
         )
         client = ClientConnection(
             client_hostname,
@@ -105,11 +87,14 @@ class Pair(Joint):
             lmtp=config.lmtp,
             extensions=client_extensions,
             policy=client_policy,
+            trace=lambda record: self.client_records.append(record),
         )
+        self._trusted: Final = trusted
         self.inbox: Final[list[ReceivedMessage]] = []
         self._handler: Final = handler
         self._body: Final = bytearray()
-        self._lines: Final[list[TraceLine]] = []
+        self.records: Final[list[TraceRecord]] = []  # the server's trace
+        self.client_records: Final[list[TraceRecord]] = []  # the client's
         server_machine: Machine[ServerEvent] = self.server
         client_machine: Machine[ClientEvent] = client
         if tls is not None:
@@ -120,12 +105,20 @@ class Pair(Joint):
             client_machine = secure(client, client_context(), server_hostname=config.hostname)
         super().__init__(clock, client, client_machine, server_machine, self._on_event, cut)
 
+    @property
+    def recording(self) -> Recording:
+        """What reached the server from outside so far, with all that it takes to let it happen again.
+
+        Nothing is left out of it, passwords neither. With TLS it does not happen again: keys are new each time.
+        """
+        return Recording(self.inputs, self.server.config, self._trusted)
+
     # What was said.
 
     @property
     def transcript(self) -> str:
         """The conversation, one "C: " or "S: " before each line; in clear text, whatever the wire carried."""
-        return rendered(self._lines)
+        return rendered(self.records)
 
     def _on_event(self, event: ServerEvent) -> None:
         match event:
@@ -141,9 +134,10 @@ class Pair(Joint):
 
     def _take(self, event: EndOfMessage) -> None:
         """Keeps the message, if the handler's verdict, or one of them, is a yes."""
-        server, transaction, said = self.server, self.server.transaction, len(self._lines)
+        server, transaction, said = self.server, self.server.transaction, len(self.records)
         self._handler(server, event)
-        taken = any(line.side == "S" and line.line.startswith(b"2") for line in self._lines[said:])
+        verdicts = [record for record in self.records[said:] if isinstance(record, TraceVerdict)]
+        taken = any(verdict.reply.code // 100 == 2 for verdict in verdicts)
         if taken and transaction is not None:
             self.inbox.append(
                 ReceivedMessage(
@@ -156,32 +150,3 @@ class Pair(Joint):
                 )
             )
         self._body.clear()
-
-    def _trace(self, line: TraceLine) -> None:
-        self._lines.append(line)
-
-
-def replay(
-    inputs: Iterable[Input],
-    config: ServerConfig | None = None,
-    *,
-    limits: Limits | None = None,
-    handler: Handler = accept_everything,
-) -> bytes:
-    """What a new server says when the same inputs reach it at the same times.
-
-    With the same `config` and `handler` it is what the old one said, if nothing was encrypted and the peer did read.
-    """
-    config = config or ServerConfig(HOSTNAME)
-    clock = ManualClock()
-    connection = ServerConnection(
-        replace(config, limits=config.limits if limits is None else limits), clock=clock, peer=PEER
-    )
-    server = End[ServerEvent](connection, clock, None, lambda event: handler(connection, event))
-    said = bytearray()
-    server.pull(said.extend)
-    for item in inputs:
-        clock.jump_to(item.at)
-        server.apply(item)
-        server.pull(said.extend)
-    return bytes(said)

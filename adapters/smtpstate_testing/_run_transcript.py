@@ -5,8 +5,9 @@ from __future__ import annotations
 from difflib import unified_diff
 from typing import TYPE_CHECKING, TypeAlias
 
-from smtpstate_testing._pair import Pair, accept_everything
+from smtpstate_testing._pair import Pair
 from smtpstate_testing._prompter import PromptedPair
+from smtpstate_testing._recording import accept_everything
 from smtpstate_testing._script import Course, Script
 from smtpstate_testing._scripted_pair import ScriptedPair
 from smtpstate_testing._transcript import ANY, Line, lines_of, parse_transcript
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from smtpstate import Limits, ServerConfig
     from smtpstate_testing._link import Cut
-    from smtpstate_testing._pair import Handler
+    from smtpstate_testing._recording import Handler
 
 Served: TypeAlias = "Pair | ScriptedPair"
 

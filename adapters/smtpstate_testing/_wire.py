@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from smtpstate import Flow
 from smtpstate_testing._transcript import pieces, write
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Wire(Generic[Event]):
     @deaf.setter
     def deaf(self, deaf: bool) -> None:
         self._server.reads = not deaf
+
+    @property
+    def late(self) -> bool:
+        """Whether the server is late on purpose: it reads nothing until time has passed."""
+        return self._server.flow is Flow.WAIT and not self._server.over
 
     @property
     def shut(self) -> bool:

@@ -67,7 +67,7 @@ from smtpstate.extensions import (
     server_limits,
 )
 from smtpstate.policy import STRICT
-from smtpstate_testing import Pair, replay
+from smtpstate_testing import Pair
 from tests.property.snapshots import attempt, snapshot, weight
 
 if TYPE_CHECKING:
@@ -620,9 +620,12 @@ class Model:
             self.check_replay()
 
     def check_replay(self) -> None:
-        """Property 7: a recorded session replays to the same octets."""
+        """Property 7: a recorded session replays to the same octets, with the same events and the same trace."""
         again = Application(self.application.used)
-        assert replay(self.pair.inputs, self.setting.config, handler=again) == self.pair.received
+        replayed = self.pair.recording.replay(again)
+        assert replayed.received == self.pair.received
+        assert list(replayed.events) == self.pair.server_events
+        assert list(replayed.records) == self.pair.records
         assert again.used == self.application.used
         self.checked[7] += 1
 
