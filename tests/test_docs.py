@@ -365,7 +365,7 @@ def extras() -> set[str]:
 WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "README.md": [see_it, serve_command, send_command, command_for_tests, stores, serves, connects, collected],
     "docs/deviations.md": [in_memory, in_memory],
-    "docs/embed.md": [in_memory, in_memory, driver_command],
+    "docs/embed.md": [in_memory, in_memory, in_memory, driver_command],
     "docs/extend.md": [in_memory],
     "docs/near-terminators.md": [command_for_tests],
     "docs/security.md": [command_for_tests],
@@ -373,7 +373,7 @@ WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "docs/run-a-server.md": [serve_command, serve_command, module, serve_command, send_command],
     "docs/send.md": [connects, connects, partial(connects, messages=3), connects],
     "docs/test-my-app.md": [*[collected] * 5, in_memory, in_memory, in_memory],
-    "docs/test-smtp.md": [dialogue, in_memory, in_memory, in_memory, collected, collected],
+    "docs/test-smtp.md": [dialogue, *[in_memory] * 4, collected, collected],
     "docs/trickle.md": [in_memory, in_memory, benchmark],
 }
 
