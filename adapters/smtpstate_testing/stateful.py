@@ -371,10 +371,15 @@ def server_rules(
     connect: Callable[[], Channel], *, stored: Keeps | None = None, **options: object
 ) -> type[ServerRules]:
     """The machine for the server that `connect` reaches. `options` are attributes of `ServerRules`."""
-    members: dict[str, object] = {"open": lambda self: connect(), **options}
-    if stored is not None:
-        members["stored"] = lambda self, reply: stored(reply)
+    members: dict[str, object] = dict(options)
     unknown = [name for name in options if not hasattr(ServerRules, name)]
     if unknown:
         raise TypeError(f"no such options: {', '.join(unknown)}")
-    return type("ServerRules", (ServerRules,), members)
+
+    def open(rules: ServerRules) -> Channel:  # as the method
+        return connect()
+
+    def look(rules: ServerRules, reply: Reply) -> Stored | None:
+        return None if stored is None else stored(reply)
+
+    return type("ServerRules", (ServerRules,), members | {"open": open, "stored": look})

@@ -45,7 +45,7 @@ _LET_DIG: Final = string.ascii_letters + string.digits
 
 def _labels() -> SearchStrategy[str]:
     inner = st.text(_LET_DIG + "-", max_size=8)
-    return st.builds(lambda first, middle, last: first + middle + last, _one(), inner, _one())
+    return st.tuples(_one(), inner, _one()).map("".join)
 
 
 def _one() -> SearchStrategy[str]:
@@ -104,9 +104,8 @@ def commands(*, utf8: bool = False) -> SearchStrategy[Command]:
     """Commands of RFC 5321 and STARTTLS, in any order; their parameters are those of SIZE and 8BITMIME."""
     sizes = st.none() | st.integers(0, 10**6)
     bodies = st.sampled_from([None, BodyType.SEVENBIT, BodyType.EIGHTBITMIME])
-    mails = st.builds(
-        lambda path, size, body: Mail.of(path.address, size=size, body=body), reverse_paths(), sizes, bodies
-    )
+    senders = reverse_paths().map(lambda path: path.address)
+    mails = st.builds(Mail.of, senders, size=sizes, body=bodies)
     if utf8:
         asks = (("SMTPUTF8", None),)
         mails |= reverse_paths(utf8=True).map(lambda path: Mail.of(path.address, parameters=asks))
@@ -137,7 +136,7 @@ def replies(classes: tuple[int, ...] = (2, 3, 4, 5)) -> SearchStrategy[Reply]:
     """Replies whose codes begin with one of these digits. RFC 5321 section 4.2."""
     codes = st.sampled_from([100 * first + rest for first in classes for rest in range(60)])
     lines = st.lists(st.text(_PRINTABLE, max_size=40), min_size=1, max_size=3)
-    return st.builds(lambda code, texts: Reply(code, *texts), codes, lines)
+    return st.tuples(codes, lines).map(lambda drawn: Reply(drawn[0], *drawn[1]))
 
 
 # Bodies.
