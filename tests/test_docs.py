@@ -32,7 +32,7 @@ import smtpstate_blocking
 from smtpstate import CloseReason, ConnectionClosed, Limits, ServerConfig, ServerConnection, tls
 from smtpstate_server import _cli
 from smtpstate_server._exits import Exit
-from smtpstate_testing import SmtpServer
+from smtpstate_testing import SmtpServer, run_transcript
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -300,6 +300,12 @@ def collected(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> 
     return output
 
 
+def dialogue(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A transcript: it goes as it says."""
+    assert snippet.language == "none"
+    return run_transcript(snippet.code)
+
+
 def module(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
     """What another snippet of the page imports: it does nothing by itself."""
     assert execute(snippet, snippet.code) == ""
@@ -408,7 +414,7 @@ WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "docs/blocking.md": [connects, stores_from_threads, serves_from_threads, in_memory],
     "docs/coming-from.md": [controlled, controlled, serves, serves, connects, connects, connects],
     "docs/deviations.md": [in_memory, in_memory],
-    "docs/embed.md": [in_memory, in_memory, driver_command],
+    "docs/embed.md": [in_memory, in_memory, in_memory, driver_command],
     "docs/extend.md": [in_memory],
     "docs/near-terminators.md": [command_for_tests],
     "docs/other-frameworks.md": [django_settings],
@@ -416,7 +422,8 @@ WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "docs/run-a-server.md": [serve_command, serve_command, module, serve_command, send_command],
     "docs/security.md": [command_for_tests],
     "docs/send.md": [connects, in_memory, connects, partial(connects, messages=3), connects],
-    "docs/test-my-app.md": [collected, collected, collected, collected, in_memory, in_memory, in_memory],
+    "docs/test-my-app.md": [*[collected] * 5, in_memory, in_memory, in_memory],
+    "docs/test-smtp.md": [dialogue, *[in_memory] * 4, collected, collected],
     "docs/trickle.md": [in_memory, in_memory, benchmark],
 }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
+from smtpstate import TraceLine
 from smtpstate_blocking import BoundListener, Message, Observer, Session
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from ssl import SSLContext
 
-    from smtpstate import ConnectionClosed, Reply, TraceLine
+    from smtpstate import ConnectionClosed, Reply
+    from smtpstate.trace import TraceRecord
 
 SECONDS = 20.0  # for a whole test; reached only when something hangs
 
@@ -38,8 +40,9 @@ class Recorder(Observer):
     def session_opened(self, session: Session) -> None:
         self.opened.append(session.id)
 
-    def trace(self, session: Session, line: TraceLine) -> None:
-        self.lines.append(line)
+    def trace(self, session: Session, record: TraceRecord) -> None:
+        if isinstance(record, TraceLine):
+            self.lines.append(record)
 
     def message_done(self, session: Session, message: Message, reply: Reply | None, octets: int) -> None:
         self.done.append((reply, octets))
