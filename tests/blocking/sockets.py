@@ -9,6 +9,7 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from smtpstate import TraceLine
+from smtpstate.policy import EarlyInput, WireRules
 from smtpstate_blocking import BoundListener, Message, Observer, Session
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from smtpstate import ConnectionClosed, Reply
     from smtpstate.trace import TraceRecord
 
+NOTING = WireRules(early_input=EarlyInput.NOTE)
 SECONDS = 20.0  # for a whole test; reached only when something hangs
 
 
@@ -73,7 +75,7 @@ def background(
 ) -> Iterator[int]:
     """Runs a server on a free port of 127.0.0.1 and gives the port."""
     arguments = args if args[1:] else (*args, "127.0.0.1:0")
-    with serving(*arguments, **{"hostname": "mx.example.org", "grace": 5.0, **kwargs}) as bound:
+    with serving(*arguments, **{"hostname": "mx.example.org", "grace": 5.0, "wire": NOTING, **kwargs}) as bound:
         yield bound[0].port
 
 
