@@ -269,8 +269,11 @@ class Session(Seat):
             self.failed(error)
 
     def overdue(self) -> None:
-        if self._budget is not None:
-            self._budget.expire()
+        try:
+            if self._budget is not None:
+                self._budget.expire()
+        except Exception as error:  # of an observer: `trace` hears what is said
+            self.failed(error)
 
     def failed(self, error: BaseException) -> None:
         if self._ended:
@@ -339,8 +342,6 @@ class Budget:
     ) -> bool:
         session, task = self._session, self._task
         session.swap_budget(self._outer)
-        if self.expired:
-            session.driver.machine.handle_timeout()
         session.rearm()
         if not self.expired:
             return False
@@ -349,7 +350,8 @@ class Budget:
         return task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
 
     def expire(self) -> None:
-        """Cancels the block, once."""
+        """Has the core answer, so that what the block still says is too late, and cancels it. Once."""
         if not self.expired and self._task is not None:
             self.expired = True
             self._task.cancel()
+            self._session.driver.machine.handle_timeout()
