@@ -1,10 +1,11 @@
-"""Run by .ci/run in an environment that holds the wheel alone: the core, and what adapters share, need nothing else."""
+"""Run by .ci/run in an environment that holds the wheel alone: the core and `smtpstate_asyncio` need nothing else."""
 
 import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
 import smtpstate
+import smtpstate_asyncio
 import smtpstate_parts.messages
 import smtpstate_parts.sending
 import smtpstate_parts.setup
@@ -15,6 +16,7 @@ assert not others, others
 assert Path(smtpstate.__file__).is_relative_to(sys.prefix), smtpstate.__file__
 assert Path(smtpstate.__file__).with_name("py.typed").exists()
 assert Path(smtpstate_parts.setup.__file__).with_name("py.typed").exists()
+assert Path(smtpstate_asyncio.__file__).with_name("py.typed").exists()
 
 connection = ServerConnection(ServerConfig(hostname="mx.example.org"), clock=lambda: 0.0)
 assert isinstance(connection.next_event(), Connected)
