@@ -171,7 +171,10 @@ class Session(Seat):
                 return
         if self._over and not self._busy and not self._ended:
             self._ended = True
-            self._host.ended(self, self.closed or ConnectionClosed(CloseReason.LOST))
+            try:
+                self._host.ended(self, self.closed or ConnectionClosed(CloseReason.LOST))
+            except Exception as error:
+                logger.error("session %s failed", self.id, exc_info=error)
             self.driver.close()
             self._leave()
 
@@ -303,8 +306,7 @@ class Session(Seat):
     def under_stress(self, stress: bool) -> None:  # noqa: FBT001
         """From now on the limits are those of stress, or are not."""
         self.connection.stress = stress
-        if self._begun:
-            self.rearm()
+        self.rearm()
 
     def drain(self) -> None:
         """From now on ends as soon as no message is under way."""

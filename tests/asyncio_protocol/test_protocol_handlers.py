@@ -23,7 +23,7 @@ from smtpstate import (
     Noop,
     Rcpt,
 )
-from smtpstate_asyncio import Message, Session, serve, serving, serving_messages, smtp_server_protocol
+from smtpstate_asyncio import Gate, Message, Session, serve, serving, serving_messages, smtp_server_protocol
 from tests.anyio.loopback import SECONDS, wire
 from tests.asyncio_protocol.around import Kept, Log, embedded, nobody_left, server
 
@@ -141,7 +141,13 @@ async def test_one_that_raises_leaves_one_record_and_a_reply(
     async with shape(act) as port:
         for _ in range(2):  # and the next session is none the wiser
             async with wire(port) as client:
-                await client.say(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nx")
+                if kind is not Connected:
+                    await client.open()
+                    await client.say(b"MAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\nDATA")
+                if kind is Body:
+                    for _ in range(3):
+                        await client.reply()
+                    await client.say(b"x")
                 assert (await client.rest()).endswith(said)
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
 
@@ -344,6 +350,24 @@ async def test_an_observer_that_fails_ends_its_session_alone(caplog: pytest.LogC
             assert await client.rest() == b""
         async with wire(port) as client:
             await client.open()
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("shape", ["serve", "on_event"])
+async def test_an_observer_that_fails_at_the_end_keeps_nothing_open(
+    shape: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Log):
+        def session_closed(self, session: Session, closed: ConnectionClosed) -> None:
+            super().session_closed(session, closed)
+            raise ZeroDivisionError
+
+    gate = Gate()
+    async with server(shape, Kept(), observer=Broken(), gate=gate) as port, wire(port) as client:
+        await client.open()
+        await client.ask(b"QUIT")
+        assert await client.rest() == b""
+    assert gate.snapshot().connections.current == 0
     assert len(caplog.records) == 1
 
 
