@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import smtplib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,25 @@ async def test_each_way_to_be_called_takes_it(shape: str, tls: ListenerTls, cert
             async with connect(f"127.0.0.1:{port}", tls=mode, ssl_context=certificates.trusting) as client:
                 assert (await client.send(BODY, chunked=chunked, **TO)).all_accepted
     assert kept.bodies == [BODY, BODY]
+
+
+@pytest.mark.parametrize(("mode", "tls"), TLS, ids=[mode for mode, _ in TLS])
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_smtplib_is_served(shape: str, mode: ListenerTls, tls: str, certificates: Certificates) -> None:
+    def post(port: int) -> None:
+        if mode == "implicit":
+            client: smtplib.SMTP = smtplib.SMTP_SSL("127.0.0.1", port, timeout=20, context=certificates.trusting)
+        else:
+            client = smtplib.SMTP("127.0.0.1", port, timeout=20)
+        with client:
+            if mode == "starttls":
+                client.starttls(context=certificates.trusting)
+            client.sendmail("me@example.com", ["you@example.org"], BODY)
+
+    kept = Kept()
+    async with server(shape, kept, Listener("127.0.0.1", 0, mode), tls=certificates.server) as port:
+        await asyncio.to_thread(post, port)
+    assert kept.bodies == [BODY]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
