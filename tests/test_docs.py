@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import re
@@ -15,7 +16,8 @@ import sys
 import threading
 import time
 import tomllib
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from asyncio.base_events import BaseEventLoop
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from io import StringIO
@@ -279,11 +281,47 @@ def stores(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str
     return output
 
 
+def serves_in_a_loop(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Serves by whatever asks the event loop for a server, on a free port; gets a message, and is cancelled."""
+    ports: list[int] = []
+    create_server, run = BaseEventLoop.create_server, asyncio.run
+
+    async def listen(loop: Any, *args: Any, **options: Any) -> Any:
+        server = await create_server(loop, *args, **options)
+        ports.extend(sock.getsockname()[1] for sock in server.sockets)
+        return server
+
+    async def until_served(main: Coroutine[Any, Any, None]) -> None:
+        async with asyncio.timeout(SECONDS):
+            task = asyncio.create_task(main)
+            while not ports:  # noqa: ASYNC110 - the event would have to be made in this loop and set from `listen`
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(post, ports[0])
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    monkeypatch.setattr(BaseEventLoop, "create_server", listen)
+    monkeypatch.setattr(asyncio, "run", lambda main: run(until_served(main)))
+    output = execute(snippet, re.sub(r'(127\.0\.0\.1(?::|", ))\d+', r"\g<1>0", snippet.code))
+    assert ports
+    return output
+
+
+def stores_in_a_loop(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same, and leaves what it was sent in a file."""
+    output = serves_in_a_loop(snippet, room, monkeypatch)
+    [stored] = room.path.glob("[!m]*.eml")
+    assert stored.read_bytes() == STORED
+    return output
+
+
 def connects(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch, *, messages: int = 1) -> str:
     """Sends to a server that stands in for the one it names."""
     monkeypatch.setenv("SSL_CERT_FILE", str(room.path / "ca.pem"))  # where OpenSSL finds its authorities
     with SmtpServer(tls=room.server_context) as server:
         code = snippet.code.replace("mx.example.org:25", f"{server.host}:{server.port}")
+        code = code.replace('"mx.example.org", 25', f'"{server.host}", {server.port}')
         output = execute(snippet, code)
     assert len(server.inbox) == messages, output
     assert all(received.tls for received in server.inbox)
@@ -411,6 +449,7 @@ def extras() -> set[str]:
 # page -> how each of its blocks is run, in order
 WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "README.md": [see_it, serve_command, send_command, command_for_tests, stores, serves, connects, collected],
+    "docs/asyncio.md": [stores_in_a_loop, serves_in_a_loop, connects, connects],
     "docs/blocking.md": [connects, stores_from_threads, serves_from_threads, in_memory],
     "docs/coming-from.md": [controlled, controlled, serves, serves, connects, connects, connects],
     "docs/deviations.md": [in_memory, in_memory],
