@@ -12,7 +12,7 @@ from smtpstate import ClientConnection, ClientEvent, Peer, ServerConnection, Ser
 from smtpstate.delivery import Procedure
 from smtpstate.tls import SecureConnection, secure
 from smtpstate_testing._core_scenarios import CORE
-from smtpstate_testing._opposite import Opposite
+from smtpstate_testing._opposite import PATIENCE, Opposite
 from smtpstate_testing._scenario import CLIENT, HOSTNAME, Host, check_client, check_server, whole_session
 
 if TYPE_CHECKING:
@@ -31,7 +31,13 @@ AsyncServe: TypeAlias = Callable[[socket.socket, ServerMachine, OnEvent], Awaita
 AsyncConnect: TypeAlias = Callable[[socket.socket, ClientMachine, Procedure[list[str]]], Awaitable[list[str]]]
 
 
-def check_driver(*, serve: Serve | None = None, connect: Connect | None = None, clock: Clock = time.monotonic) -> None:
+def check_driver(
+    *,
+    serve: Serve | None = None,
+    connect: Connect | None = None,
+    clock: Clock = time.monotonic,
+    patience: float = PATIENCE,
+) -> None:
     """Plays the core of the conformance list with a driver of yours, over loopback sockets, in clear text and in TLS.
 
     `serve(sock, machine, on_event)` moves octets between a connected socket and a server's machine until its
@@ -39,19 +45,19 @@ def check_driver(*, serve: Serve | None = None, connect: Connect | None = None, 
     a client: it gives the procedure each event that it wants, and `Flow.NEED_COMMAND` when everything is written and
     nothing outstanding, and returns what the procedure returns. Neither has to close the socket. Leave one out if you
     have only the other. `clock` is the one that your driver keeps time by; the machines have it, too. The other side of
-    each dialogue runs in a thread.
+    each dialogue runs in a thread, and takes `patience`, in seconds, of silence for a driver that hangs.
 
     Raises AssertionError, with a note that names the scenario, where the driver was wrong, and what the driver raises.
     """
     for scenario, mode in _cases():
         if serve is not None and "server" in scenario.seats:
-            with _under_test(scenario, mode, "server") as sock:
+            with _under_test(scenario, mode, "server", patience) as sock:
                 seat = ServerSeat(scenario, mode, clock)
                 serve(sock, seat.machine, seat.on_event)
             with _noting(scenario, mode, "server"):
                 seat.check()
         if connect is not None and "client" in scenario.seats:
-            with _under_test(scenario, mode, "client") as sock:
+            with _under_test(scenario, mode, "client", patience) as sock:
                 client = ClientSeat(scenario, mode, clock)
                 told = connect(sock, client.machine, client.procedure)
             with _noting(scenario, mode, "client"):
@@ -59,7 +65,11 @@ def check_driver(*, serve: Serve | None = None, connect: Connect | None = None, 
 
 
 async def check_async_driver(
-    *, serve: AsyncServe | None = None, connect: AsyncConnect | None = None, clock: Clock = time.monotonic
+    *,
+    serve: AsyncServe | None = None,
+    connect: AsyncConnect | None = None,
+    clock: Clock = time.monotonic,
+    patience: float = PATIENCE,
 ) -> None:
     """`check_driver` for a driver whose functions are coroutines, on whatever event loop this runs.
 
@@ -69,13 +79,13 @@ async def check_async_driver(
     """
     for scenario, mode in _cases():
         if serve is not None and "server" in scenario.seats:
-            with _under_test(scenario, mode, "server") as sock:
+            with _under_test(scenario, mode, "server", patience) as sock:
                 seat = ServerSeat(scenario, mode, clock)
                 await serve(sock, seat.machine, seat.on_event)
             with _noting(scenario, mode, "server"):
                 seat.check()
         if connect is not None and "client" in scenario.seats:
-            with _under_test(scenario, mode, "client") as sock:
+            with _under_test(scenario, mode, "client", patience) as sock:
                 client = ClientSeat(scenario, mode, clock)
                 told = await connect(sock, client.machine, client.procedure)
             with _noting(scenario, mode, "client"):
@@ -148,11 +158,11 @@ def _noting(scenario: Scenario, mode: Mode, seat: str) -> Iterator[None]:
 
 
 @contextmanager
-def _under_test(scenario: Scenario, mode: Mode, seat: str) -> Iterator[socket.socket]:
+def _under_test(scenario: Scenario, mode: Mode, seat: str, patience: float) -> Iterator[socket.socket]:
     """A socket whose other end plays the other side. Raises Mismatch."""
     with _noting(scenario, mode, seat):
         ours, theirs = _connected()
-        opposite = Opposite(lambda: theirs, scenario, mode, "C" if seat == "server" else "S")
+        opposite = Opposite(lambda: theirs, scenario, mode, "C" if seat == "server" else "S", patience)
         opposite.start()
         try:
             with ours:

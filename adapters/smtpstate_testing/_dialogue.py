@@ -46,9 +46,9 @@ def read_dialogue(text: str) -> tuple[Step, ...]:
     """The steps of a dialogue; lines of it are indented as you like.
 
     "C: EHLO me" and "S: 250 OK" are lines, in UTF-8, which end by CRLF. "C= ab\\x00" are octets as they are, with
-    Python's escapes. "C* fin" closes the side's half of the connection, "C* reset" breaks it, and with "C* stay" as the
-    last line it is left open. After "S* drop" the server ignores whatever else is said to it. "* tls" is a handshake.
-    The lines of one reply are one step. Raises ValueError.
+    Python's escapes; an empty "S=" is any reply. "C* fin" closes the side's half of the connection, "C* reset" breaks
+    it, and with "C* stay" as the last line it is left open. After "S* drop" the server ignores whatever else is said to
+    it. "* tls" is a handshake. The lines of one reply are one step. Raises ValueError.
     """
     steps: list[Step] = []
     for line in text.splitlines():
@@ -157,8 +157,8 @@ class Counterpart:
             elif step.act is Act.SAY:
                 if not self._hears(step.octets):
                     return
-            elif not self.eof:
-                return  # it has to close
+            elif step.act in (Act.FIN, Act.RESET) and not self.eof:
+                return
             self._position += 1
         self._decrypt()
         if self._drops:

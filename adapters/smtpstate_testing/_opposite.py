@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from smtpstate_testing._dialogue import Side
     from smtpstate_testing._scenario import Mode, Scenario
 
-_SECONDS: Final = 20.0  # reached only when something hangs
+PATIENCE: Final = 20.0  # seconds; reached only when something hangs
 _RECEIVE: Final = 65_536
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)  # to close is to reset
 
@@ -42,9 +42,17 @@ def plain_context(side: Side) -> ssl.SSLContext:
 class Opposite:
     """Plays one side of a scenario on a socket, which `connected` gives, in a thread, and closes it."""
 
-    def __init__(self, connected: Callable[[], socket.socket], scenario: Scenario, mode: Mode, side: Side) -> None:
+    def __init__(
+        self,
+        connected: Callable[[], socket.socket],
+        scenario: Scenario,
+        mode: Mode,
+        side: Side,
+        patience: float = PATIENCE,
+    ) -> None:
         self._connected: Final = connected
         self._counterpart: Final = Counterpart(side, scenario.steps(mode), context=plain_context(side))
+        self._patience: Final = patience
         self._thread: Final = Thread(target=self._run, name=f"{scenario.name} ({mode})", daemon=True)
         self._failure: Exception | None = None
 
@@ -54,7 +62,7 @@ class Opposite:
 
     def conclude(self, cause: Exception | None = None) -> None:
         """Waits for the end. Raises Mismatch."""
-        self._thread.join(_SECONDS)
+        self._thread.join(2 * self._patience)
         if self._thread.is_alive():
             raise Mismatch("the connection was left open") from cause
         if self._failure is not None:
@@ -63,7 +71,7 @@ class Opposite:
     def _run(self) -> None:
         try:
             with self._connected() as sock:
-                sock.settimeout(_SECONDS)
+                sock.settimeout(self._patience)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each turn costs 40 ms
                 self._play(sock)
         except Exception as error:
@@ -87,7 +95,7 @@ class Opposite:
             except ConnectionResetError:
                 octets = b""
             except TimeoutError:
-                raise Mismatch(counterpart.explain(f"nothing came for {_SECONDS} s")) from None
+                raise Mismatch(counterpart.explain(f"nothing came for {self._patience} s")) from None
             counterpart.receive(octets)
             if not octets:
                 return

@@ -13,6 +13,7 @@ from smtpstate import (
     Body,
     CloseReason,
     Command,
+    CommandRefused,
     Connected,
     Data,
     DeliveryError,
@@ -153,10 +154,11 @@ class Scenario:
     belongs, but "own", for which the dialogue has its own. `seats` are those that can be under test: where one side
     breaks the rules, only the other can.
 
-    Of a server: `config` (STARTTLS is added as the mode needs it), `verdicts`, and what has to come of it: `took`,
-    `identity`, and how the connection ends. `verdicts` has what is said to "CONNECT", "EHLO", "MAIL", "DATA", "BDAT",
-    ".", or "RCPT <address>", and yes is said to everything else; a tuple is said one by one. "refuse 550 ..." refuses a
-    message early, and "late" lets the time of the handler pass.
+    Of a server: `config` (STARTTLS is added as the mode needs it), `verdicts`, and what has to come of it: `took`, what
+    it `refused` by itself (None: whatever), `identity`, and how the connection ends. `verdicts` has what is said to
+    "CONNECT", "EHLO", "HELO", "LHLO", "MAIL", "DATA", "BDAT", "VRFY", "EXPN", ".", or "RCPT ADDRESS", and yes is said
+    to everything else; a tuple is said one by one. "refuse 550 ..." refuses a message early, and "late", which "BODY"
+    may be, too, lets the time of the handler pass.
 
     Of a client: `actions`, after which it says goodbye; `limits`, `timeout`; and what has to come of it: `told`, a line
     for each recipient ("you@example.org accepted 250"), for each login, and each reply to an `Ask`; if the session ends
@@ -172,6 +174,7 @@ class Scenario:
     config: ServerConfig = field(default_factory=lambda: ServerConfig(HOSTNAME))
     verdicts: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     took: tuple[Took, ...] = ()
+    refused: tuple[Violation, ...] | None = ()
     identity: str | None = None
     server_ends: CloseReason = CloseReason.QUIT
     server_violation: Violation | None = None
@@ -199,7 +202,7 @@ class Scenario:
         hello = "LHLO" if self.config.lmtp else "EHLO"
         prologue = f"""
             C: {hello} {CLIENT}
-            S: 250-{HOSTNAME}
+            S: 250-{self.config.hostname}
             S: 250 STARTTLS
             C: STARTTLS
             S: 220 2.0.0
@@ -243,6 +246,7 @@ class Host:
     def __init__(self, scenario: Scenario, *, late: Callable[[], None] | None = None) -> None:
         self.scenario: Final = scenario
         self.took: Final[list[Took]] = []
+        self.refused: Final[list[Violation]] = []
         self.identity: str | None = None
         self._late: Final = late
         self._said: Final[dict[str, int]] = {}
@@ -257,7 +261,7 @@ class Host:
             case Connected():
                 self._say(seat, "CONNECT")
             case Ehlo() | Helo() | Lhlo():
-                self._say(seat, "EHLO")
+                self._say(seat, event.verb.name)
             case Mail(sender):
                 self._sender, self._recipients, self._body = str(sender), [], bytearray()
                 self._say(seat, "MAIL")
@@ -268,8 +272,12 @@ class Host:
                 self._say(seat, "DATA")
             case Bdat():
                 self._say(seat, "BDAT")
+            case CommandRefused(violation=violation):
+                self.refused.append(violation)
             case Body(data):
                 self._body += data
+                if "BODY" in self.scenario.verdicts:
+                    self._say(seat, "BODY")
             case EndOfMessage():
                 self._end(seat)
             case TransactionReset():
@@ -434,6 +442,7 @@ def _fed(procedure: Procedure[_T], body: tuple[bytes, ...]) -> Procedure[_T]:
 def check_server(scenario: Scenario, host: Host, closed: ConnectionClosed | None) -> None:
     """Raises AssertionError unless a server took what it had to take, and ended as it had to."""
     assert tuple(host.took) == scenario.took, f"took {host.took}, not {scenario.took}"
+    assert scenario.refused in (None, tuple(host.refused)), f"refused {host.refused}, not {scenario.refused}"
     assert host.identity == scenario.identity, f"{host.identity!r} logged in, not {scenario.identity!r}"
     assert closed is not None, "the connection is still open"
     due = (scenario.server_ends, scenario.server_violation, scenario.server_timer)
