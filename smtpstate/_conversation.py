@@ -235,7 +235,7 @@ class Conversation:
         What was said in clear is forgotten (RFC 3207 section 4.2). What was counted is not, or TLS would buy another
         five guesses; nor is the address that an XCLIENT has named, which took the trust away.
         """
-        self.handshake, self.forwarded, self.utf8 = False, None, False
+        self.handshake, self.forwarded, self.utf8, self.noted = False, None, False, frozenset()
         if self.xclient is not None:
             self.xclient = XClient(address=self.xclient.address, port=self.xclient.port)
         self._tls = tls

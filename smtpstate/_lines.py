@@ -100,7 +100,7 @@ class LineReader:
             # Even if the next octet were its LF, the line would be too long.
             if self._dropping or held >= limit:
                 if not self._dropping:
-                    self.dropped = self.peek(_KEPT)
+                    self.dropped = self.peek(min(_KEPT, limit))
                 self._dropping = True
                 if held:
                     self._dropped_cr = (self._tail or self._buffer)[-1] == _CR
@@ -117,7 +117,7 @@ class LineReader:
             ending = LineEnding.CRLF
         too_long = self._dropping or end + 1 - start > limit
         if too_long and not self._dropping:
-            self.dropped = self._buffer[start : min(end, start + _KEPT)]
+            self.dropped = self._buffer[start : min(end, start + min(_KEPT, limit))]
         data = b"" if too_long else self._buffer[start:data_end]
         self._start = self._searched = end + 1
         self._dropping = False

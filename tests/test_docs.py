@@ -412,7 +412,7 @@ WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "docs/extend.md": [in_memory],
     "docs/near-terminators.md": [command_for_tests],
     "docs/other-frameworks.md": [django_settings],
-    "docs/receive.md": [stores, serves, serves, serves, serves, serves],
+    "docs/receive.md": [stores, serves, serves, serves, serves, serves, in_memory],
     "docs/run-a-server.md": [serve_command, serve_command, module, serve_command, send_command],
     "docs/security.md": [command_for_tests],
     "docs/send.md": [connects, in_memory, connects, partial(connects, messages=3), connects],

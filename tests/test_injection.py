@@ -393,21 +393,23 @@ UNSAID: Final[dict[str, tuple[str, ...]]] = {
         "SecureConnection.receive_data TlsCapable.receive_data ProxyReader.receive_data ServerMechanism.step",
         "ClientMechanism.step EnhancedCode.parse ForwardPath.parse ReversePath.parse Mailbox.parse DateTime.parse",
         "DeliverBy.parse Envid.parse HoldFor.parse HoldUntil.parse OriginalRecipient.parse Priority.parse Rrvs.parse",
-        "ServerLimits.parse Submitter.parse XClient.parse XForward.parse challenge_of read_name certificate_names",
-        "channel_bindings GrammarError.__init__",
+        "ServerLimits.parse Submitter.parse XClient.parse XForward.parse challenge_of read_name",
+        "channel_bindings GrammarError.__init__ Forbidden.forbids HelloReader.receive_data ClientHello.__init__",
+        "ClientHello.fault Shown.__init__ public_key_of",
     ),
     "it is told to the application": (
         "AuthenticationFailed.__init__ CommandRefused.__init__ ConnectionClosed.__init__ ReplyReceived.__init__",
         "RecipientResult.__init__ SessionRefused.__init__ TlsInfo.__init__ TraceLine.__init__ Peer.__init__",
         "CertificateGiven.__init__ KeysNeeded.__init__ PasswordGiven.__init__ TokenGiven.__init__ Success.__init__",
-        "WorkNeeded.__init__ ChannelBinding.__init__",
+        "WorkNeeded.__init__ ChannelBinding.__init__ HandshakeRefused.__init__",
     ),
     "it is a part of a command, and tried with that": (
         "Mailbox.__init__ DateTime.__init__ Envid.__init__ OriginalRecipient.__init__ recipients_of",
     ),
     "it is compared, and goes no further": (
         "ForwardPath.within domain_key flag check_offers own_verbs trusted parse_networks server_mechanism",
-        "ServerConnection.authenticated",
+        "ServerConnection.authenticated Forbidden.__init__ MtaSts.__init__ MtaSts.unmet_by_host Dane.unmet_by_host",
+        "TlsPolicy.unmet_by_host Tlsa.__init__ Tlsa.matches Tlsa.parse",
     ),
     "it is hashed": (
         "ScramKeys.__init__ ScramKeys.derive ScramKeys.matches ScramKeys.parse ScramKeys.work password_work",
@@ -415,7 +417,7 @@ UNSAID: Final[dict[str, tuple[str, ...]]] = {
     ),
     "it leaves in base64": ("Challenge.__init__ Respond.__init__ ServerConnection.challenge",),
     "it is the content of a message": ("Body.__init__",),
-    "OpenSSL has it": ("secure SecureConnection.__init__ client_context server_context",),
+    "OpenSSL has it": ("secure SecureConnection.__init__ client_context server_context sent_name",),
 }
 SENDERS: Final = {
     *("ClientConnection.send", "ClientConnection.check", "ask"),

@@ -25,6 +25,7 @@ from smtpstate import (
     Violation,
 )
 from smtpstate._events import FAULT_VIOLATIONS
+from smtpstate.policy import EarlyInput
 from smtpstate_testing._pair import accept_everything
 from tests.helpers import ManualClock, Seat
 from tests.violations import CLIENT_ROWS, ROWS, SERVER_ROWS, ClientRow, Item, ServerRow
@@ -88,7 +89,9 @@ def test_rows_stand_in_the_order_of_the_enum_and_say_why() -> None:
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("row", SERVER_ROWS, ids=name)
 def test_a_client_that_breaks_the_rules(row: ServerRow, cut: int) -> None:
-    seat = Seat(row.config, handler=handler, greet=row.greeted)
+    # What comes in one piece is early input; but for the rows that are about that, it is a matter of the cut.
+    early_input = EarlyInput.FORBID if row.burst or not row.greeted else EarlyInput.NOTE
+    seat = Seat(row.config, handler=handler, greet=row.greeted, early_input=early_input)
     for line in row.said:
         seat.say(line)
     seat.events.clear()

@@ -14,8 +14,7 @@ from smtpstate._budget import Limits
 from smtpstate._commands import Command, Ehlo, EndOfMessage, Mail, Noop, StartTls
 from smtpstate._config import ServerConfig
 from smtpstate._events import TlsInfo, Violation
-from smtpstate._newlines import BareNewline
-from smtpstate._wire import WireRules
+from smtpstate.policy import BareNewline, WireRules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,7 +157,6 @@ SERVER_ROWS: Final[tuple[ServerRow, ...]] = (
         answer=b"500 5.5.2 Line too long\r\n",
         why="the whole line is dropped while it comes, and its tail is never a command",
     ),
-    # FORBIDDEN_COMMAND, EARLY_TALK, EARLY_COMMAND, EARLY_GROUP and BARE_NEWLINE belong here.
     # More of something than anybody needs.
     ServerRow(
         violation=Violation.TOO_MANY_RECIPIENTS,
@@ -200,6 +198,60 @@ SERVER_ROWS: Final[tuple[ServerRow, ...]] = (
         said=(HELLO, MAIL, RCPT, b"DATA\r\n"),
         config=limited(message=100),
     ),
+    # What no mail program says, or says too soon.
+    ServerRow(
+        violation=Violation.FORBIDDEN_COMMAND,
+        wire=b"GET / HTTP/1.1\r\nHost: mx.example\r\n",
+        answer=b"221 2.7.0 This is for mail programs only\r\n",
+        why="a browser was sent here, and the commands in the body of its request are none of its own",
+        closes=True,
+        said=(),
+        also="ALPACA (USENIX Security 2021)",
+    ),
+    ServerRow(
+        violation=Violation.FORBIDDEN_COMMAND,
+        wire=b"Content-Type: text/plain\r\n",
+        answer=b"221 2.7.0 This is for mail programs only\r\n",
+        why="a header field, where a command is due",
+        closes=True,
+        also="ALPACA (USENIX Security 2021)",
+    ),
+    ServerRow(
+        violation=Violation.FORBIDDEN_COMMAND,
+        wire=b"\x16\x03\x01\r\n",
+        answer=b"221 2.7.0 This is for mail programs only\r\n",
+        why="no verb begins with this octet: it is TLS, or some other protocol",
+        closes=True,
+        said=(),
+        also="ALPACA (USENIX Security 2021)",
+    ),
+    ServerRow(
+        violation=Violation.EARLY_TALK,
+        wire=HELLO,
+        answer=b"554 Not synchronised: wait for the reply\r\n",
+        why="who speaks before the greeting does not listen to it",
+        closes=True,
+        said=(),
+        greeted=False,
+    ),
+    ServerRow(
+        violation=Violation.EARLY_COMMAND,
+        wire=HELLO + MAIL,
+        answer=b"554 5.5.0 Not synchronised: wait for the reply\r\n",
+        why="nobody can know what a hello offers before it is answered",
+        closes=True,
+        said=(),
+        burst=True,
+    ),
+    ServerRow(
+        violation=Violation.EARLY_GROUP,
+        wire=b"DATA\r\nhello\r\n.\r\n",
+        answer=b"554 5.5.0 Not synchronised: wait for the reply\r\n",
+        why="the answer to DATA decides whether what follows is a message or commands",
+        closes=True,
+        said=(HELLO, MAIL, RCPT),
+        burst=True,
+    ),
     # STARTTLS.
     ServerRow(
         violation=Violation.EARLY_PLAINTEXT,
@@ -221,21 +273,21 @@ SERVER_ROWS: Final[tuple[ServerRow, ...]] = (
         config=ServerConfig("mx.example", starttls=True),
         also="CVE-2011-0411; NO STARTTLS (USENIX Security 2021)",
     ),
-    # Newlines.
+    # Newlines that are none.
     ServerRow(
         violation=Violation.BARE_NEWLINE,
-        wire=b"NOOP\nNOOP\r\n",
-        answer=b"550 5.5.2 Bare CR or LF received, lines end with CRLF\r\n",
-        why="where bare newlines are rejected: what comes of one is for others to guess",
-        closes=True,
-        config=ServerConfig("mx.example", wire=WireRules(BareNewline.REJECT)),
+        wire=b"NOOP\rQUIT\r\n",
+        answer=b"500 5.5.2 Syntax error\r\n",
+        why="a CR that no LF follows: two lines to some, and one to others",
         also="SMTP smuggling (2023)",
     ),
     ServerRow(
         violation=Violation.BARE_NEWLINE,
-        wire=b"NOOP\r\r\n",
-        answer=b"500 5.5.2 Syntax error\r\n",
-        why="a CR in a command, whatever becomes of other bare newlines",
+        wire=b"NOOP\nRSET\r\n",
+        answer=b"550 5.5.2 Bare CR or LF received, lines end with CRLF\r\n",
+        why="an LF without a CR, where such are refused: two lines to us, and one to others",
+        closes=True,
+        config=ServerConfig("mx.example", wire=WireRules(BareNewline.REJECT)),
         also="SMTP smuggling (2023)",
     ),
     # AUTH and chunks.

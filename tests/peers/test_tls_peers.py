@@ -208,3 +208,4 @@ def test_a_request_that_gets_in_learns_nothing(serving: Serving, options: tuple[
         done = by_curl(serving, f"https://{HOST}:{serving.tls_port}", "--no-alpn", *options)
     assert SECRET.encode() not in done.stdout + done.stderr
     assert serving.take() == []
+    assert done.returncode != 28  # the server closed: curl did not have to give up
