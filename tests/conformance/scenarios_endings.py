@@ -20,6 +20,7 @@ LOGIN: Final = "C: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\n"
 
 # A phase, the dialogue up to there, and in which modes that can be.
 SERVER_PHASES: Final[tuple[tuple[str, str, tuple[Mode, ...]], ...]] = (
+    ("before-the-greeting", "C* drop", CLEAR),
     ("after-the-greeting", GREETED, CLEAR),
     ("after-the-hello", HELLO, ("plain", "starttls", "implicit")),
     ("in-a-command", f"{HELLO}\nC= NOO\n", ("plain", "starttls", "implicit")),
