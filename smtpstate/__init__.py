@@ -51,7 +51,6 @@ from smtpstate._events import ResetCause as ResetCause
 from smtpstate._events import ServerEvent as ServerEvent
 from smtpstate._events import Timer as Timer
 from smtpstate._events import TlsInfo as TlsInfo
-from smtpstate._events import Trace as Trace
 from smtpstate._events import TraceLine as TraceLine
 from smtpstate._events import TransactionReset as TransactionReset
 from smtpstate._events import Violation as Violation
@@ -66,3 +65,4 @@ from smtpstate._replies import Reply as Reply
 from smtpstate._server import ServerConnection as ServerConnection
 from smtpstate._state import Outcome as Outcome
 from smtpstate._state import Phase as Phase
+from smtpstate._trace import Trace as Trace

@@ -8,7 +8,7 @@ from typing import Final, final
 from smtpstate._budget import Clock, Limits, Patience, most_at_once
 from smtpstate._capabilities import NO_CAPABILITIES, Capabilities
 from smtpstate._chunk import ChunkEncoder
-from smtpstate._commands import Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Verb, XClient
+from smtpstate._commands import Bdat, Command, Ehlo, EndOfMessage, Helo, Lhlo, Mail, Rcpt, Verb
 from smtpstate._dot import DotEncoder
 from smtpstate._errors import LocalProtocolError
 from smtpstate._events import (
@@ -16,7 +16,6 @@ from smtpstate._events import (
     CapabilitiesChanged,
     ClientEvent,
     CloseReason,
-    Connected,
     ConnectionClosed,
     Flow,
     NoRecipients,
@@ -28,12 +27,12 @@ from smtpstate._events import (
 from smtpstate._lines import LineReader
 from smtpstate._listening import Listening
 from smtpstate._output import Output
+from smtpstate._outstanding import Outstanding
 from smtpstate._policy import MX, Leftover, Policy
 from smtpstate._questions import (
     Question,
     advance,
     announce,
-    ends_group,
     ends_message,
     hoped,
     line_of,
@@ -46,6 +45,7 @@ from smtpstate._questions import (
 from smtpstate._quota import Tally
 from smtpstate._replies import Reply
 from smtpstate._state import Outcome, Phase, Session
+from smtpstate._trace import Teller, Trace
 from smtpstate.extensions import Extension, server_limits, tables
 
 _AS_AGREED: Final = frozenset({CloseReason.QUIT, CloseReason.CLOSED})
@@ -60,7 +60,8 @@ class ClientConnection:
     seconds; None leaves it to the time that each reply may take. `hostname` is what a hello should say. With `lmtp` it
     speaks LMTP: LHLO, and after a message one reply for each accepted recipient (RFC 2033 section 4.2). `policy` says
     what becomes of replies, and of the lines of an EHLO reply, that break the grammar and are understood; `leftover`
-    what becomes of octets that come with the 220 to STARTTLS.
+    what becomes of octets that come with the 220 to STARTTLS. `trace` is called with each record as it comes: see
+    `smtpstate.trace`.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class ClientConnection:
         extensions: tuple[Extension, ...] = (),
         policy: Policy = MX,
         leftover: Leftover = Leftover.CLOSE,
+        trace: Trace | None = None,
     ) -> None:
         self.hostname: Final = hostname
         self.capabilities: Capabilities = NO_CAPABILITIES
@@ -86,7 +88,8 @@ class ClientConnection:
         self.lmtp: Final = lmtp
         self.tables: Final = tables(extensions)
         self._session: Final = Session(lmtp=lmtp)  # moves on replies only
-        self._assumed: Session = Session(lmtp=lmtp)  # as if all that is outstanding succeeds
+        self._teller: Final = Teller(self._session, trace)
+        self._outstanding: Final = Outstanding(self._session)
         self._lines: Final = LineReader()
         self._policy: Final = policy
         self._leftover: Final = leftover
@@ -95,10 +98,6 @@ class ClientConnection:
         self._most: Final = most_at_once(self._limits)
         self._patience: Final = Patience(self._limits)
         self._events: Final[deque[ClientEvent]] = deque()
-        self._asked: Final[deque[Question]] = deque([Connected()])  # written, in order; a reply is due for each
-        self._queued: Final[deque[Command]] = deque()  # not written: the server has to catch up first
-        self._unsent: int = 0  # how many of those asked have not been taken by the driver
-        self._hellos: int = 0  # hellos and XCLIENTs outstanding: until they are answered, nothing is offered
         self._early: bool = False  # the reply under way began when nobody had asked for anything
         self._encoder: DotEncoder = DotEncoder()
         self._lone_dot: bool = False
@@ -109,7 +108,6 @@ class ClientConnection:
         self._handshake: bool = implicit_tls
         self._eof: bool = False
         self._closed: ConnectionClosed | None = None
-        self._assumed.advance(Verb.CONNECT, Outcome.OK)
         if timeout is not None:
             self._patience.bound(timeout, clock())
         if implicit_tls:
@@ -139,7 +137,7 @@ class ClientConnection:
     @property
     def outstanding(self) -> int:
         """How many replies are still due, those for commands that wait to be written among them."""
-        return len(self._asked) + len(self._queued)
+        return len(self._outstanding)
 
     @property
     def in_sync(self) -> bool:
@@ -153,7 +151,7 @@ class ClientConnection:
         """Whether a 354 has come and the message has not ended yet, or octets of a chunk are missing."""
         if self._closed is not None:
             return False
-        return self._chunk.left > 0 or (self._session.phase is Phase.BODY and not self._asked)
+        return self._chunk.left > 0 or (self._session.phase is Phase.BODY and not self._outstanding.asked)
 
     @property
     def deadline(self) -> float | None:
@@ -166,7 +164,7 @@ class ClientConnection:
 
         A reply that is here when MAIL leaves in TLS answers whoever had his session renegotiated into ours.
         """
-        return bool(self.tls and self._unsent and not self._eof and any(isinstance(one, Mail) for one in self._asked))
+        return bool(self.tls and self._outstanding.unsent and not self._eof and self._outstanding.has_mail)
 
     # Inputs.
 
@@ -200,7 +198,7 @@ class ClientConnection:
         # RFC 3207 section 4.2: what was learnt in clear is gone. The tally stays, or TLS would bring new LIMITS.
         self._listening, self._asked_utf8, self._accepted = Listening(self._limits, self._policy), False, 0
         self._session.advance(Verb.TLS, Outcome.OK)
-        self._assume()
+        self._outstanding.missed()
         if self._session.phase is Phase.CONNECT:
             self._expect_reply()
         else:
@@ -238,27 +236,25 @@ class ClientConnection:
                 if self._chunk.left:
                     raise LocalProtocolError("a chunk ends by its size")
                 self._out.put(self._encoder.finish())
+                self._teller.line("C", b"(%d octets) ." % self._encoder.size)
+                self._outstanding.assumed.advance(Verb.END, Outcome.OK)
                 self._ask(item)
-                self._assumed.advance(Verb.END, Outcome.OK)
             case _:
-                outstanding = (*self._asked, *self._queued)
-                require_order(item, self._assumed, outstanding, self._chunk.left, may_write=self._may_write())
+                assumed, may_write = self._outstanding.assumed, self._may_write()
+                require_order(item, assumed, self._outstanding.all, self._chunk.left, may_write=may_write)
                 octets = self.check(item)
                 self.tally.spend(item, server_limits(self.capabilities))  # of which a chunk takes nothing
                 if isinstance(item, Bdat):
-                    first = self._assumed.phase is not Phase.CHUNKED
-                    self._chunk.begin(item.size, first=first, last=item.last, binary=self._assumed.binary)
+                    first = assumed.phase is not Phase.CHUNKED
+                    self._chunk.begin(item.size, first=first, last=item.last, binary=assumed.binary)
                     if first:
                         self._patience.begin_body()
-                if self._may_write():  # never while others wait: what keeps them keeps this one, too
-                    self._out.put(octets)
-                    self._ask(item)
+                if may_write:  # never while others wait: what keeps them keeps this one, too
+                    self._write(item, octets)
                 else:
-                    self._queued.append(item)
-                advance(self._assumed, item, hoped(item))
-                if isinstance(item, Ehlo | Helo | Lhlo | XClient):
-                    self._hellos += 1
-                elif isinstance(item, Mail):
+                    self._outstanding.queue(item)
+                self._outstanding.hope(item)
+                if isinstance(item, Mail):
                     self._asked_utf8 = item.smtputf8
         return True
 
@@ -276,18 +272,23 @@ class ClientConnection:
     def check(self, command: Command, *, utf8: bool = False) -> bytes:
         """The line that `send` would write, or would after MAIL with SMTPUTF8. Raises LocalProtocolError as it does."""
         # A hello replaces what an older one offered (RFC 5321 section 4.1.4), so while one is due nothing is certain.
-        offered, tables = NO_CAPABILITIES if self._hellos else self.capabilities, self.tables[:2]
+        offered, tables = NO_CAPABILITIES if self._outstanding.hellos else self.capabilities, self.tables[:2]
         require_offered(command, offered, tables)
         return line_of(command, self._limits, offered, tables, asked=utf8 or self._asked_utf8)
 
     def _may_write(self) -> bool:
-        """RFC 2920 section 3.1: only after PIPELINING, and never past a command that ends its group."""
-        return not self._asked or (self.capabilities.pipelining and not ends_group(self._asked[-1]))
+        return self._outstanding.may_write(pipelining=self.capabilities.pipelining)
+
+    def _write(self, command: Command, octets: bytes) -> None:
+        """Puts a command on its way."""
+        self._out.put(octets)
+        self._teller.command(command, octets)
+        self._ask(command)
 
     def _ask(self, question: Question) -> None:
-        self._asked.append(question)
-        self._unsent += 1
-        if len(self._asked) == 1 and not self._patience.sends_body:  # what is on its way out keeps the time that it has
+        self._outstanding.ask(question)
+        # What is on its way out keeps the time that it has.
+        if self._outstanding.asked == 1 and not self._patience.sends_body:
             self._expect_reply()
 
     # Events.
@@ -295,6 +296,7 @@ class ClientConnection:
     def next_event(self) -> ClientEvent | Flow:
         """The next event, or what to do until there is one."""
         while True:
+            self._teller.phase()
             if self._events:
                 self._patience.pause()
                 return self._events.popleft()
@@ -307,14 +309,15 @@ class ClientConnection:
 
     def data_to_send(self) -> bytes:
         """Octets for the peer, b"" when there are none. Asking again says that the last piece has left."""
-        if self._unsent:
+        outstanding = self._outstanding
+        if outstanding.unsent:
             # Whatever came until now cannot be an answer to what leaves now.
             self._read_replies()
-            if len(self._asked) == self._unsent and (self._listening.mid_reply or len(self._lines)):
+            if outstanding.asked == outstanding.unsent and (self._listening.mid_reply or len(self._lines)):
                 self._early = True
                 if self.reads_first:  # there is no need to see the rest of it
                     self._violate(Violation.UNSOLICITED_REPLY)
-            self._unsent = 0
+            outstanding.unsent = 0
         left = self._out.in_flight
         octets = self._out.take(self._most)
         if self._patience.sends_body:
@@ -331,7 +334,7 @@ class ClientConnection:
             return self._need(Flow.NEED_TLS)
         if self._read_line():
             return None
-        return self._need(Flow.NEED_DATA if self._asked else Flow.NEED_COMMAND)
+        return self._need(Flow.NEED_DATA if self._outstanding.asked else Flow.NEED_COMMAND)
 
     def _need(self, flow: Flow) -> Flow | None:
         if not self._eof:
@@ -351,7 +354,7 @@ class ClientConnection:
         line = self._lines.next_line(self._limits.reply_line)
         if line is None:
             return False
-        heard = self._listening.hear(line, self._asked[0] if self._asked else None, self.capabilities)
+        heard = self._listening.hear(line, self._outstanding.first, self.capabilities)
         if isinstance(heard, Reply):
             self._bind(heard)
         elif heard is not None:
@@ -360,26 +363,25 @@ class ClientConnection:
 
     def _bind(self, reply: Reply) -> None:
         """Gives a reply to what asked for it."""
-        outcome = Outcome.of(reply.code)
-        if self._early or len(self._asked) <= self._unsent:
+        self._teller.line("S", reply.raw)
+        outcome, question = Outcome.of(reply.code), self._outstanding.first
+        if question is None or self._early or self._outstanding.asked <= self._outstanding.unsent:
             self._unasked(reply, outcome)
             return
-        question = self._asked[0]
         success = hoped(question)
         if outcome not in possible(question):
             self._violate(Violation.UNEXPECTED_REPLY)
             return
-        if self._chunk.left and len(self._asked) == 1 and outcome is success:
+        if self._chunk.left and self._outstanding.asked == 1 and outcome is success:
             self._violate(Violation.UNSOLICITED_REPLY)  # a yes to octets that were not given yet
             return
+        self._teller.verdict(question.verb, reply)
         if self._is_one_of_many(question, outcome):
             if not self._patience.sends_body:
                 self._expect_reply()
             self._events.append(ReplyReceived(question, reply))
             return
-        self._asked.popleft()
-        if isinstance(question, Ehlo | Helo | Lhlo | XClient):
-            self._hellos -= 1
+        self._outstanding.answered()
         if not self._patience.sends_body:  # what is on its way out keeps the time that it has
             self._expect_reply()
         had_recipients = self._session.phase is Phase.RCPT
@@ -395,7 +397,7 @@ class ClientConnection:
         if outcome is Outcome.CLOSE:
             self._end(ConnectionClosed(CloseReason.GOING_AWAY, reply=reply))
         elif outcome is not success or self._session.phase is Phase.BODY:
-            self._assume()
+            self._outstanding.missed()
         self._write_queued()
 
     def _is_one_of_many(self, question: Question, outcome: Outcome) -> bool:
@@ -432,7 +434,7 @@ class ClientConnection:
 
     def _take_offers(self, offered: Capabilities) -> None:
         self.capabilities = offered
-        for session in (self._session, self._assumed):
+        for session in (self._session, self._outstanding.assumed):
             announce(session, offered, self.tables[2].values())
         self._events.append(CapabilitiesChanged(offered))
 
@@ -440,6 +442,7 @@ class ClientConnection:
         """RFC 2920 section 3.1: the server said 354 though no recipient stands; an empty message ends it."""
         self._lone_dot = True
         self._out.put(b".\r\n")
+        self._teller.line("C", b"(0 octets) .")
         self._ask(EndOfMessage())
         self._events.append(NoRecipients())
 
@@ -454,17 +457,9 @@ class ClientConnection:
             self._violate(Violation.UNSOLICITED_REPLY)
 
     def _write_queued(self) -> None:
-        while self._queued and self._may_write():
-            command = self._queued.popleft()
+        while (command := self._outstanding.next_queued(pipelining=self.capabilities.pipelining)) is not None:
             # `send` saw whether it may be sent.
-            self._out.put(line_of(command, self._limits, self.capabilities, self.tables[:2], asked=True))
-            self._ask(command)
-
-    def _assume(self) -> None:
-        """Rebuilds what is assumed from what is known and what is outstanding."""
-        self._assumed = self._session.copy()
-        for question in (*self._asked, *self._queued):
-            advance(self._assumed, question, hoped(question))
+            self._write(command, line_of(command, self._limits, self.capabilities, self.tables[:2], asked=True))
 
     # Trouble, and time.
 
@@ -474,24 +469,26 @@ class ClientConnection:
     def _end(self, closed: ConnectionClosed) -> None:
         if self._closed is None:
             self._closed = closed
-            self.half_close = True
-            self._handshake = False
+            self.half_close, self._handshake = True, False
             self._session.close()
             self._out.clear()
             self._lines.clear()
-            self._asked.clear()
-            self._queued.clear()
+            self._outstanding.clear()
             self._patience.stop()
+            self._teller.phase()
 
     def _cut_off(self) -> bool:
         timer = self._patience.expired(self._clock())
-        if timer is not None:
-            self._end(ConnectionClosed(CloseReason.TIMEOUT, timer=timer))
-        return timer is not None
+        if timer is None:
+            return False
+        self._teller.budget(timer)
+        self._end(ConnectionClosed(CloseReason.TIMEOUT, timer=timer))
+        return True
 
     def _expect_reply(self) -> None:
         """The time that the oldest outstanding reply may take; nothing runs when none is due."""
-        if self._asked:
-            self._patience.expect(*time_for(self._asked[0], self._limits))
+        question = self._outstanding.first
+        if question is not None:
+            self._patience.expect(*time_for(question, self._limits))
         else:
             self._patience.expect_nothing()

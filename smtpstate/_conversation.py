@@ -22,8 +22,6 @@ from smtpstate._events import (
     ResetCause,
     ServerEvent,
     Timer,
-    Trace,
-    TraceLine,
     TransactionReset,
     Violation,
 )
@@ -33,6 +31,7 @@ from smtpstate._output import Output
 from smtpstate._policy import EarlyInput
 from smtpstate._replies import Reply
 from smtpstate._state import HELLOS, Outcome, Phase
+from smtpstate._trace import Teller
 from smtpstate._verbs import Verb
 from smtpstate._xclient import XClient
 
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from smtpstate._budget import Limits
     from smtpstate._events import TlsInfo
     from smtpstate._newlines import BareNewline
+    from smtpstate._trace import Trace
     from smtpstate._xclient import XForward
 
 
@@ -95,7 +95,7 @@ class Conversation:
         self._connected: Final = peer
         self.mechanisms: tuple[str, ...] = config.mechanisms_in(None)
         self._tls: TlsInfo | None = None
-        self._trace: Final = trace
+        self.teller: Final = Teller(self.session, trace)
         self.budgets.expect(Timer.HANDSHAKE if handshake else Timer.COMMAND)
 
     @property
@@ -158,8 +158,7 @@ class Conversation:
 
     def heard(self, line: bytes) -> None:
         """For the trace: what the peer said, without what is secret."""
-        if self._trace is not None:
-            self._trace(TraceLine("C", line))
+        self.teller.line("C", line)
 
     def encode(self, verb: Verb, reply: Reply) -> bytes:
         """The octets that answer `verb`. Raises LocalProtocolError for a reply that cannot be sent."""
@@ -184,8 +183,7 @@ class Conversation:
             self.out.hold()
         self.out.put(octets)
         self.sync.answered()
-        if self._trace is not None:
-            self._trace(TraceLine("S", octets))
+        self.teller.line("S", octets)
 
     def say(self, reply: Reply, *, late: bool | None = None) -> None:
         """Queues a reply that moves nothing; in clear, and so never where a handshake is due."""
@@ -283,6 +281,7 @@ class Conversation:
         """Ends the session for what there was too much of; whether there was."""
         if violation is None:
             return False
+        self.teller.budget(violation)
         self.violate(violation, ENDINGS[violation])
         return True
 
@@ -352,6 +351,7 @@ class Conversation:
         self.session.close()
         self._forget()
         self.closing.finish(closed)
+        self.teller.phase()
 
     def _forget(self) -> None:
         self.owed = None

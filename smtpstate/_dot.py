@@ -80,11 +80,15 @@ class DotDecoder:
 
 @final
 class DotEncoder:
-    """Puts one message on the wire: CRLF as the only newline, a dot before each line that starts with one."""
+    """Puts one message on the wire: CRLF as the only newline, a dot before each line that starts with one.
 
-    __slots__ = ("_line_start", "_newlines")
+    `size` counts the octets of the content as it will arrive.
+    """
+
+    __slots__ = ("_line_start", "_newlines", "size")
 
     def __init__(self) -> None:
+        self.size = 0
         self._newlines = Newlines(normalize=True)
         self._line_start = True
 
@@ -93,6 +97,7 @@ class DotEncoder:
         data = self._newlines.read(data)
         if not data:
             return data
+        self.size += len(data)
         stuffed = data
         if b"\r\n." in data:
             stuffed = data.replace(b"\r\n.", b"\r\n..")
@@ -103,4 +108,7 @@ class DotEncoder:
 
     def finish(self) -> bytes:
         """The end of the message, after the CRLF that its last line may lack. An empty message lacks none."""
-        return b".\r\n" if self._line_start else _END
+        if self._line_start:
+            return b".\r\n"
+        self.size += 2
+        return _END

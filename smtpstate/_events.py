@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, final
@@ -272,8 +271,6 @@ class TraceLine:
     side: str
     line: bytes
 
-
-Trace: TypeAlias = Callable[[TraceLine], None]
 
 ServerEvent: TypeAlias = (
     Connected

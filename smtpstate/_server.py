@@ -42,10 +42,10 @@ from smtpstate._events import (
     ServerEvent,
     Timer,
     TlsInfo,
-    Trace,
     Violation,
 )
 from smtpstate._hearing import Hearing
+from smtpstate._questions import possible
 from smtpstate._reception import Reception
 from smtpstate._replies import Reply
 from smtpstate._state import CLOSING_CODES, Outcome, Phase
@@ -53,25 +53,21 @@ from smtpstate._syntax import AUTHENTICATED, LOCAL_ERROR, VERDICTS
 
 if TYPE_CHECKING:
     from smtpstate._budget import Clock
+    from smtpstate._trace import Trace
 
 # While one of these lasts a message can still be refused as a whole.
 _READING: Final = frozenset({Phase.BODY, Phase.CHUNK, Phase.CHUNKED})
 
-# The outcomes that a verdict may have.
+# The outcomes that say yes.
 _YES: Final = frozenset({Outcome.OK, Outcome.MORE})
-_PLAIN: Final = frozenset({Outcome.OK, Outcome.FAIL, Outcome.CLOSE})
-_POSSIBLE: Final[dict[Verb, frozenset[Outcome]]] = {
-    Verb.DATA: frozenset({Outcome.MORE, Outcome.FAIL, Outcome.CLOSE}),
-    Verb.AUTH: frozenset(Outcome),
-    Verb.RESPONSE: frozenset(Outcome),
-}
 
 
 @final
 class ServerConnection:
     """The server's seat of one SMTP connection. It does no I/O and never raises for what a peer sends.
 
-    A peer that is `trusted` may say for whom it speaks, by the XCLIENT and XFORWARD that `config` offers.
+    A peer that is `trusted` may say for whom it speaks, by the XCLIENT and XFORWARD that `config` offers. `trace` is
+    called with each record as it comes: see `smtpstate.trace`.
     """
 
     def __init__(
@@ -250,9 +246,10 @@ class ServerConnection:
     def next_event(self) -> ServerEvent | Flow:
         """The next event, or what to do until there is one. A verdict still owed is given its default first."""
         if self._talk.owed is not None:
-            self._settle_all(self._talk.owed, VERDICTS[self._talk.owed.verb].silence)
+            self._settle_all(self._talk.owed, VERDICTS[self._talk.owed.verb].silence, silent=True)
         self._overdue = False
         while True:
+            self._talk.teller.phase()
             if self._talk.events:
                 return self._hand_out(self._talk.events.popleft())
             if self._talk.closing.closed is not None:
@@ -414,17 +411,19 @@ class ServerConnection:
             raise LocalProtocolError(f"no verdict is owed in phase {self._talk.session.phase.name}")
         return self._talk.owed
 
-    def _settle(self, owed: Owed, reply: Reply) -> None:
+    def _settle(self, owed: Owed, reply: Reply, *, silent: bool = False) -> None:
         """Answers what is owed, or raises LocalProtocolError and leaves everything as it was."""
         outcome = Outcome.of(reply.code) if 200 <= reply.code <= 599 else None
-        if outcome is None or outcome not in _POSSIBLE.get(owed.verb, _PLAIN):
+        if outcome is None or outcome not in possible(owed):
             raise LocalProtocolError(f"{reply.code} cannot answer {owed.verb.name}")
         if isinstance(owed, EndOfMessage) and self._due > 1 and outcome is not Outcome.CLOSE:
             self._talk.put(self._talk.encode(owed.verb, reply))
             self._due -= 1
             self._talk.partly_taken |= outcome is Outcome.OK
+            self._talk.teller.verdict(owed.verb, reply, silent=silent)
             return
         self._talk.answer(owed.verb, reply)
+        self._talk.teller.verdict(owed.verb, reply, silent=silent)
         self._talk.owed = None
         if outcome in _YES or self._talk.partly_taken:
             self._record(owed)
@@ -440,11 +439,11 @@ class ServerConnection:
         elif reply.code // 100 == 5:
             self._talk.ends_for(self._talk.conduct.failure())
 
-    def _settle_all(self, owed: Owed, reply: Reply) -> None:
+    def _settle_all(self, owed: Owed, reply: Reply, *, silent: bool = False) -> None:
         """`_settle`, for every recipient that is left where LMTP owes each a verdict."""
-        self._settle(owed, reply)
+        self._settle(owed, reply, silent=silent)
         while self._talk.owed is not None:
-            self._settle(owed, reply)
+            self._settle(owed, reply, silent=silent)
 
     def _record(self, owed: Owed) -> None:
         """A yes was said: what it changes beside the phase."""
@@ -478,7 +477,9 @@ class ServerConnection:
             return
         if timer is Timer.DELAY:
             self._talk.end_delay()
-        elif timer is Timer.HANDLER:
+            return
+        self._talk.teller.budget(timer)
+        if timer is Timer.HANDLER:
             self._cut_handler()
         elif self._talk.closing.ending is not None:
             self._talk.end(self._talk.closing.ending)
@@ -491,7 +492,7 @@ class ServerConnection:
         self._talk.budgets.release_handler()
         if self._talk.owed is not None and not isinstance(self._talk.owed, Connected):
             self._overdue = True
-            self._settle_all(self._talk.owed, LOCAL_ERROR)
+            self._settle_all(self._talk.owed, LOCAL_ERROR, silent=True)
         elif not self._talk.is_over:
             self._talk.say(HANDLER_TIMED_OUT)
             self._talk.wind_up(ConnectionClosed(CloseReason.TIMEOUT, timer=Timer.HANDLER))

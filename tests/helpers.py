@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from smtpstate import (
     ConnectionClosed,
@@ -19,6 +19,9 @@ from smtpstate import (
 )
 from smtpstate._state import Session
 from smtpstate.policy import EarlyInput
+
+if TYPE_CHECKING:
+    from smtpstate._trace import TraceRecord
 
 Handler = Callable[[ServerConnection, ServerEvent], None]
 
@@ -81,13 +84,14 @@ class Seat:
             config = replace(config, wire=replace(config.wire, early_input=early_input))
         self.clock = ManualClock()
         self.traced: list[TraceLine] = []
+        self.records: list[TraceRecord] = []
         self.connection = ServerConnection(
             config,
             clock=self.clock,
             peer=peer,
             implicit_tls=implicit_tls,
             trusted=trusted,
-            trace=self.traced.append,
+            trace=self._trace,
         )
         self.handler = handler
         self.events: list[ServerEvent] = []
@@ -95,6 +99,11 @@ class Seat:
         if greet:
             self.pull()
             self.drain()
+
+    def _trace(self, record: TraceRecord) -> None:
+        self.records.append(record)
+        if isinstance(record, TraceLine):
+            self.traced.append(record)
 
     def drain(self) -> bytes:
         """All output, which then has left."""

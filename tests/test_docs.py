@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import re
@@ -15,7 +16,8 @@ import sys
 import threading
 import time
 import tomllib
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from asyncio.base_events import BaseEventLoop
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from io import StringIO
@@ -32,7 +34,7 @@ import smtpstate_blocking
 from smtpstate import CloseReason, ConnectionClosed, Limits, ServerConfig, ServerConnection, tls
 from smtpstate_server import _cli
 from smtpstate_server._exits import Exit
-from smtpstate_testing import SmtpServer
+from smtpstate_testing import SmtpServer, run_transcript
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -279,11 +281,47 @@ def stores(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str
     return output
 
 
+def serves_in_a_loop(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Serves by whatever asks the event loop for a server, on a free port; gets a message, and is cancelled."""
+    ports: list[int] = []
+    create_server, run = BaseEventLoop.create_server, asyncio.run
+
+    async def listen(loop: Any, *args: Any, **options: Any) -> Any:
+        server = await create_server(loop, *args, **options)
+        ports.extend(sock.getsockname()[1] for sock in server.sockets)
+        return server
+
+    async def until_served(main: Coroutine[Any, Any, None]) -> None:
+        async with asyncio.timeout(SECONDS):
+            task = asyncio.create_task(main)
+            while not ports:  # noqa: ASYNC110 - the event would have to be made in this loop and set from `listen`
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(post, ports[0])
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    monkeypatch.setattr(BaseEventLoop, "create_server", listen)
+    monkeypatch.setattr(asyncio, "run", lambda main: run(until_served(main)))
+    output = execute(snippet, re.sub(r'(127\.0\.0\.1(?::|", ))\d+', r"\g<1>0", snippet.code))
+    assert ports
+    return output
+
+
+def stores_in_a_loop(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same, and leaves what it was sent in a file."""
+    output = serves_in_a_loop(snippet, room, monkeypatch)
+    [stored] = room.path.glob("[!m]*.eml")
+    assert stored.read_bytes() == STORED
+    return output
+
+
 def connects(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch, *, messages: int = 1) -> str:
     """Sends to a server that stands in for the one it names."""
     monkeypatch.setenv("SSL_CERT_FILE", str(room.path / "ca.pem"))  # where OpenSSL finds its authorities
     with SmtpServer(tls=room.server_context) as server:
         code = snippet.code.replace("mx.example.org:25", f"{server.host}:{server.port}")
+        code = code.replace('"mx.example.org", 25', f'"{server.host}", {server.port}')
         output = execute(snippet, code)
     assert len(server.inbox) == messages, output
     assert all(received.tls for received in server.inbox)
@@ -298,6 +336,12 @@ def collected(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> 
     output = room.run(*command, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     assert re.search(r"^\d+ passed", output, re.MULTILINE), output
     return output
+
+
+def dialogue(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A transcript: it goes as it says."""
+    assert snippet.language == "none"
+    return run_transcript(snippet.code)
 
 
 def module(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -405,10 +449,11 @@ def extras() -> set[str]:
 # page -> how each of its blocks is run, in order
 WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "README.md": [see_it, serve_command, send_command, command_for_tests, stores, serves, connects, collected],
+    "docs/asyncio.md": [stores_in_a_loop, serves_in_a_loop, connects, connects],
     "docs/blocking.md": [connects, stores_from_threads, serves_from_threads, in_memory],
     "docs/coming-from.md": [controlled, controlled, serves, serves, connects, connects, connects],
     "docs/deviations.md": [in_memory, in_memory],
-    "docs/embed.md": [in_memory, in_memory, driver_command],
+    "docs/embed.md": [in_memory, in_memory, in_memory, driver_command],
     "docs/extend.md": [in_memory],
     "docs/near-terminators.md": [command_for_tests],
     "docs/other-frameworks.md": [django_settings],
@@ -416,7 +461,8 @@ WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "docs/run-a-server.md": [serve_command, serve_command, module, serve_command, send_command],
     "docs/security.md": [command_for_tests],
     "docs/send.md": [connects, in_memory, connects, partial(connects, messages=3), connects],
-    "docs/test-my-app.md": [collected, collected, collected, collected, in_memory, in_memory, in_memory],
+    "docs/test-my-app.md": [*[collected] * 5, in_memory, in_memory, in_memory],
+    "docs/test-smtp.md": [dialogue, *[in_memory] * 4, collected, collected],
     "docs/trickle.md": [in_memory, in_memory, benchmark],
 }
 

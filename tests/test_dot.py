@@ -206,3 +206,21 @@ def test_octet_by_octet_holds_back_at_most_two() -> None:
         emitted += len(decoder.decode(wire[fed : fed + 1])[0])
         dots = sum(line.startswith(b".") for line in wire[: fed + 1].split(b"\r\n"))
         assert 0 <= fed + 1 - emitted - dots <= 1
+
+
+@pytest.mark.parametrize(
+    ("pieces", "arrives"),
+    [
+        ((), b""),
+        ((b"",), b""),
+        ((b"a",), b"a\r\n"),
+        ((b".a\r\n",), b".a\r\n"),
+        ((b"a\r", b"\n.", b"\nb"), b"a\r\n.\r\nb\r\n"),
+    ],
+)
+def test_an_encoder_counts_what_will_arrive(pieces: tuple[bytes, ...], arrives: bytes) -> None:
+    encoder = DotEncoder()
+    for piece in pieces:
+        encoder.encode(piece)
+    encoder.finish()
+    assert encoder.size == len(arrives)

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 import smtpstate
-from smtpstate import delivery, policy, proxy, sasl, tls
+from smtpstate import delivery, policy, proxy, sasl, tls, trace
 
 NAMES: list[str] = [
     "Anomaly",
@@ -169,6 +169,17 @@ SASL: list[str] = [
 ]
 
 
+TRACE: list[str] = [
+    "Trace",
+    "TraceBudget",
+    "TraceLine",
+    "TracePhase",
+    "TraceRecord",
+    "TraceVerdict",
+    "render",
+]
+
+
 TLS: list[str] = [
     "Dane",
     "HandshakeRefused",
@@ -202,7 +213,9 @@ def test_the_names_of_the_tls_layer_are_these() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "names"), [(delivery, DELIVERY), (proxy, PROXY), (sasl, SASL)], ids=["delivery", "proxy", "sasl"]
+    ("module", "names"),
+    [(delivery, DELIVERY), (proxy, PROXY), (sasl, SASL), (trace, TRACE)],
+    ids=["delivery", "proxy", "sasl", "trace"],
 )
 def test_what_drivers_need_besides_has_modules_that_are_nothing_else(module: ModuleType, names: list[str]) -> None:
     assert sorted(names) == names
@@ -214,12 +227,14 @@ def test_what_drivers_need_besides_has_modules_that_are_nothing_else(module: Mod
         assert alias.asname == alias.name
 
 
-# What has no better home: words for one reply or one rule that ours shares with the core.
+# What has no better home: words for one reply or one rule that ours shares with the core; and its grammar of commands,
+# for servers and clients of the testing kit that follow a table instead of the rules.
 ADAPTERS_MAY = {
     "smtpstate._abnf": {"DOMAIN", "UTF8_NON_ASCII"},
     "smtpstate._config": {"HANDLER_TIMED_OUT", "OFFERS", "SHUTTING_DOWN"},
+    "smtpstate._errors": {"GrammarError"},
     "smtpstate._events": {"Owed"},
-    "smtpstate._syntax": {"LOCAL_ERROR"},
+    "smtpstate._syntax": {"LOCAL_ERROR", "encode_command", "find_verb", "parse_command", "parse_response"},
 }
 
 

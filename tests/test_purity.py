@@ -46,15 +46,15 @@ LAYERS = (
     {"_tlspolicy", "_commands", "_sasl"},
     {"_contexts", "_sslobject", "_syntax", "extensions", "_scram", "_mechanisms", "_international", "_quota"},
     {"_state", "_events", "_choice"},
-    {"_budget", "_early", "_intake", "_outcomes", "_wire"},
+    {"_budget", "_early", "_intake", "_outcomes", "_trace", "_wire"},
     {"_config", "_closing", "_conduct", "_proxy", "_questions", "policy"},
-    {"_admission", "_conversation", "_envelope", "_listening"},
+    {"_admission", "_conversation", "_envelope", "_listening", "_outstanding"},
     {"_reception"},
     {"_hearing"},
     {"_server", "_client"},
     {"_delivery"},
     {"_authentication", "_batches"},
-    {"__init__", "delivery", "proxy", "sasl"},
+    {"__init__", "delivery", "proxy", "sasl", "trace"},
     {"tls"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

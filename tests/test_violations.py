@@ -26,7 +26,7 @@ from smtpstate import (
 )
 from smtpstate._events import FAULT_VIOLATIONS
 from smtpstate.policy import EarlyInput
-from smtpstate_testing._pair import accept_everything
+from smtpstate_testing import accept_everything
 from tests.helpers import ManualClock, Seat
 from tests.violations import CLIENT_ROWS, ROWS, SERVER_ROWS, ClientRow, Item, ServerRow
 

@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 
     from anyio.abc import SocketStream, TaskGroup, TaskStatus
 
-    from smtpstate import Limits, Peer, ServerEvent, TraceLine
+    from smtpstate import Limits, Peer, ServerEvent
     from smtpstate.extensions import Extension
     from smtpstate.policy import Policy, WireRules
     from smtpstate.proxy import ProxyEvent
+    from smtpstate.trace import TraceRecord
     from smtpstate_anyio._auth import Users
     from smtpstate_anyio._listen import Opened
     from smtpstate_anyio._observer import Observer
@@ -297,9 +298,9 @@ class _Server:
     ) -> Session:
         session: Session | None = None
 
-        def trace(line: TraceLine) -> None:
+        def trace(record: TraceRecord) -> None:
             if self.observer is not None and session is not None:
-                self.observer.trace(session, line)
+                self.observer.trace(session, record)
 
         connection = self.setup.connection(listener, peer, trace if traces(self.observer) else None)
         machine = self.setup.machine(connection, listener, early)

@@ -80,14 +80,14 @@ async def connect(
         extensions=extensions,
     )
     await _connect_tcp(protocol, timeout)
+    client = protocol.client
     try:
-        client = await protocol.open()
-        yield client
+        yield await protocol.open()
     except asyncio.CancelledError:
-        protocol.client.abandon()
+        client.abandon()  # whoever cancels does not want to wait for a farewell
         raise
     finally:
-        await protocol.client.close()
+        await client.close()
 
 
 def smtp_client_protocol(
@@ -146,13 +146,16 @@ class ClientProtocol(asyncio.Protocol):
         self._lmtp: Final = lmtp
         self._policy: Final = policy
         self._extensions: Final = extensions
-        self._client: Client | None = None
+        self._client: Client | Exception | None = None
 
     @property
     def client(self) -> Client:
-        """The session, whose procedures `open` has begun or not. Raises RuntimeError before it is connected."""
+        """The session, whether it is open or not. Raises RuntimeError before there is a connection; LocalProtocolError
+        and ValueError for arguments of which no session can be made."""
         if self._client is None:
             raise RuntimeError("there is no connection yet")
+        if isinstance(self._client, Exception):
+            raise self._client
         return self._client
 
     async def open(self) -> Client:
@@ -165,20 +168,29 @@ class ClientProtocol(asyncio.Protocol):
         return client
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a stream has no other
-        to, own = self.to, internet_address(transport, "sockname")
+        own = internet_address(transport, "sockname")
+        try:
+            client = self._client = self._begin("127.0.0.1" if own is None else own[0])
+        except Exception as error:  # nobody would hear of it here
+            self._client = error
+            transport.abort()
+        else:
+            transport.set_protocol(client.driver)
+            client.driver.connection_made(transport)
+
+    def _begin(self, own_address: str) -> Client:
+        to = self.to
         connection = to.connection(
             clock=self._loop.time,
             hostname=self._hostname,
-            own_address="127.0.0.1" if own is None else own[0],
+            own_address=own_address,
             timeout=None if self._ends is None else self._ends - self._loop.time(),
             limits=self._limits,
             lmtp=self._lmtp,
             policy=self._policy,
             extensions=self._extensions,
         )
-        self._client = client = Client(connection, to.machine(connection, self._context), host=to.name, port=to.port)
-        transport.set_protocol(client.driver)
-        client.driver.connection_made(transport)
+        return Client(connection, to.machine(connection, self._context), host=to.name, port=to.port)
 
 
 @final

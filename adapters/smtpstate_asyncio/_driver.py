@@ -50,6 +50,7 @@ class Driver(asyncio.Protocol, Generic[Event]):
         self._waits: bool = True  # the owner does, for `wake`
         self._wants: bool = True  # the machine does, for octets
         self._paused: bool = False
+        self._looks: asyncio.Handle | None = None  # whether anything has arrived already
         self._held: list[Callable[[], None]] = []  # what came and was not wanted
         self._ended: bool = False  # there is nothing more to read
         self._shut: bool = False
@@ -66,6 +67,12 @@ class Driver(asyncio.Protocol, Generic[Event]):
 
     def move(self, flow: Flow) -> bool:
         """Begins what `flow` asks for. True: poll again; False: `owner.wake()` comes, at the deadline if not before."""
+        if self._reads_first and not self.full:
+            if not self._feed():
+                self._look()
+                return False
+            self._drain()
+            return True
         fed = self._duplex and self._feed()
         drained = self._drain()
         if fed or (drained and flow is not Flow.NEED_DATA and flow is not Flow.WAIT):
@@ -73,16 +80,16 @@ class Driver(asyncio.Protocol, Generic[Event]):
         wants = self._duplex or (drained and flow is Flow.NEED_DATA)
         if wants and self._feed():
             return True
-        if wants and self._paused and not self._ended and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
-        self._waits, self._wants = True, wants
+        self._wait(wants=wants)
         self.arm(self.machine.deadline)
         return False
 
     def rest(self) -> None:
         """The owner no longer waits."""
         self._waits = self._wants = False
+        if self._looks is not None:
+            self._looks.cancel()
+            self._looks = None
 
     def nudge(self) -> None:
         """Wakes the owner, if it waits."""
@@ -118,7 +125,7 @@ class Driver(asyncio.Protocol, Generic[Event]):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a stream has no other
         self._transport = transport
         transport.set_write_buffer_limits(0)  # so that what is not in the buffer has left
-        self.arm(self._loop.time())  # what can be read already comes before the first poll
+        self._look()
 
     def data_received(self, data: bytes) -> None:
         self._receive(partial(self.machine.receive_data, data))
@@ -139,6 +146,26 @@ class Driver(asyncio.Protocol, Generic[Event]):
     def resume_writing(self) -> None:
         self.full = False
         self.nudge()
+
+    def _wait(self, *, wants: bool) -> None:
+        if wants and self._paused and not self._ended and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        self._waits, self._wants = True, wants
+
+    @property
+    def _reads_first(self) -> bool:
+        """Whether what has arrived is to be fed before anything leaves. Not each machine has something to say of it."""
+        reads_first: bool = getattr(self.machine, "reads_first", False)
+        return reads_first
+
+    def _look(self, turns: int = 2) -> None:
+        """Waits for what has arrived already, and not for more: within two turns each loop has called us for it."""
+        if turns:
+            self._wait(wants=True)
+            self._looks = self._loop.call_soon(self._look, turns - 1)
+        else:
+            self._step()
 
     def _receive(self, what: Callable[[], None]) -> None:
         if self._wants:
@@ -162,10 +189,13 @@ class Driver(asyncio.Protocol, Generic[Event]):
             self._owner.overdue()
 
     def _step(self, *inputs: Callable[[], object]) -> None:
+        looked = self._looks is not None
         self.rest()
         try:
             for give in inputs:
                 give()
+            if looked and self._reads_first:
+                self._drain()
             self._owner.wake()
         except Exception as error:
             self._owner.failed(error)

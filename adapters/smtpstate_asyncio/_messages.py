@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from smtpstate import Bdat, Data, Rcpt
 from smtpstate.policy import MX
-from smtpstate_asyncio._server import ProtocolFactory, run_until, serving_with, setup_of
+from smtpstate_asyncio._server import ProtocolFactory, run_until, server_of, serving_with
 from smtpstate_parts.messages import Content, Incoming, IncompleteMessage, message_id, overdue, say, takes, verdict
 
 if TYPE_CHECKING:
@@ -159,19 +159,20 @@ async def serving_messages(
     gate: Gate | Admission | None = None,
 ) -> AsyncGenerator[list[BoundListener], None]:
     """`serve_messages` for the time of a block. Gives the addresses that it listens on; drains at the end."""
-    setup, authenticator = setup_of(
+    messages = _Messages(on_message, tuple(domains), observer, accept_any=accept_any)
+    server = server_of(
         hostname,
         tls=tls,
         users=users,
         limits=limits,
         policy=policy,
+        observer=observer,
         offers=offers,
         extensions=extensions,
         gate=gate,
+        on_event=messages.on_event,
     )
-    messages = _Messages(on_message, tuple(domains), observer, accept_any=accept_any)
-    factory = ProtocolFactory(setup, authenticator=authenticator, observer=observer, on_event=messages.on_event)
-    async with serving_with(factory, listen, grace) as bound:
+    async with serving_with(server, listen, grace) as bound:
         yield bound
 
 
@@ -193,20 +194,20 @@ def smtp_messages_protocol(
 ) -> ProtocolFactory:
     """What `loop.create_server` takes for the sessions of `serve_messages`. Everything else is as in
     `smtp_server_protocol`."""
-    setup, authenticator = setup_of(
+    messages = _Messages(on_message, tuple(domains), observer, accept_any=accept_any)
+    server = server_of(
         hostname,
         tls=tls,
         users=users,
         limits=limits,
         policy=policy,
+        observer=observer,
         offers=offers,
         extensions=extensions,
         gate=gate,
+        on_event=messages.on_event,
     )
-    messages = _Messages(on_message, tuple(domains), observer, accept_any=accept_any)
-    return ProtocolFactory(
-        setup, authenticator=authenticator, observer=observer, on_event=messages.on_event, listener=listener
-    )
+    return ProtocolFactory(server, listener)
 
 
 @final

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
     from ssl import SSLContext
 
-    from smtpstate import ConnectionClosed, Limits, Peer, ServerConnection, ServerEvent, TraceLine
+    from smtpstate import ConnectionClosed, Limits, Peer, ServerConnection, ServerEvent
     from smtpstate.extensions import Extension
     from smtpstate.policy import Policy
+    from smtpstate.trace import TraceRecord
     from smtpstate.proxy import ProxyEvent, ProxyReader
     from smtpstate_asyncio._auth import Users
     from smtpstate_asyncio._observer import Observer
@@ -99,18 +100,19 @@ async def serving(
 
     Raises what `serve` does.
     """
-    setup, authenticator = setup_of(
+    server = server_of(
         hostname,
         tls=tls,
         users=users,
         limits=limits,
         policy=policy,
+        observer=observer,
         offers=offers,
         extensions=extensions,
         gate=gate,
+        handler=handler,
     )
-    factory = ProtocolFactory(setup, authenticator=authenticator, observer=observer, handler=handler)
-    async with serving_with(factory, listen, grace) as bound:
+    async with serving_with(server, listen, grace) as bound:
         yield bound
 
 
@@ -136,31 +138,36 @@ def smtp_server_protocol(
     is as in `serve`, and raises what that does. Needs a running event loop. To end it well close your server, then
     `await factory.drain()`.
     """
-    setup, authenticator = setup_of(
+    server = server_of(
         hostname,
         tls=tls,
         users=users,
         limits=limits,
         policy=policy,
+        observer=observer,
         offers=offers,
         extensions=extensions,
         gate=gate,
+        on_event=on_event,
     )
-    return ProtocolFactory(setup, authenticator=authenticator, observer=observer, on_event=on_event, listener=listener)
+    return ProtocolFactory(server, listener)
 
 
-def setup_of(
+def server_of(
     hostname: str,
     *,
     tls: SSLContext | None,
     users: Users | Authenticator | None,
     limits: Limits | None,
     policy: Policy,
+    observer: Observer | None,
     offers: Iterable[str],
     extensions: tuple[Extension, ...],
     gate: Gate | Admission | None,
-) -> tuple[Setup, Authenticator | None]:
-    """What the sessions of one server have in common, and who answers AUTH for them."""
+    handler: Handler | None = None,
+    on_event: OnEvent | None = None,
+) -> Server:
+    """One on the running loop; with a `handler` for each connection or `on_event` for each event of all."""
     authenticator = users if isinstance(users, Authenticator) or users is None else Authenticator(users)
     setup = Setup(
         hostname,
@@ -173,7 +180,7 @@ def setup_of(
         extensions=extensions,
         gate=gate,
     )
-    return setup, authenticator
+    return Server(setup, authenticator, observer, handler=handler, on_event=on_event)
 
 
 async def run_until(stop: asyncio.Event | None) -> None:
@@ -183,41 +190,68 @@ async def run_until(stop: asyncio.Event | None) -> None:
 
 @asynccontextmanager
 async def serving_with(
-    factory: ProtocolFactory, listen: tuple[str | Listener, ...], grace: float
+    host: Server, listen: tuple[str | Listener, ...], grace: float
 ) -> AsyncGenerator[list[BoundListener], None]:
     """Listens for the time of a block, and drains at its end."""
-    has_tls, has_users = factory.setup.tls is not None, factory.authenticator is not None
+    has_tls, has_users = host.setup.tls is not None, host.authenticator is not None
     servers: list[asyncio.Server] = []
     try:
         asked = asked_listeners(listen, has_tls=has_tls, has_users=has_users)
         opened = await open_listeners(asked, has_tls=has_tls)
+        host.open()
         for bound, sock in opened:
-            server = await asyncio.get_running_loop().create_server(factory.at(bound), sock=sock, backlog=BACKLOG)
+            server = await asyncio.get_running_loop().create_server(host.at(bound), sock=sock, backlog=BACKLOG)
             servers.append(server)
         yield [bound for bound, _ in opened]
     finally:
         for server in servers:
             server.close()
-        await factory.drain(grace)
+        await host.drain(grace)
 
 
 @final
 class ProtocolFactory:
     """Makes the protocol of each connection, and knows all sessions. `smtp_server_protocol` makes one."""
 
+    def __init__(self, server: Server, listener: Listener | None) -> None:
+        has_tls = server.setup.tls is not None
+        listener = listener or Listener("", 0)
+        asked_listeners([listener], has_tls=has_tls, has_users=server.authenticator is not None)
+        self._server: Final = server
+        self._make: Final = server.at(bound_listener(listener, listener.host, listener.port, has_tls=has_tls))
+        server.open()
+
+    def __call__(self) -> asyncio.Protocol:
+        """The protocol of the next connection."""
+        return self._make()
+
+    @property
+    def sessions(self) -> frozenset[Session]:
+        """Those that there are now."""
+        return frozenset(self._server.sessions)
+
+    async def drain(self, grace: float = 25.0) -> None:
+        """Tells idle sessions 421, lets the others finish their message for `grace` seconds, and tells the rest 421.
+
+        From now on nobody is let in. To stop listening is for whoever began it. Whatever interrupts the drain, no
+        connection is left.
+        """
+        await self._server.drain(grace)
+
+
+@final
+class Server:
+    """Who is in, and what all have in common."""
+
     def __init__(
         self,
         setup: Setup,
+        authenticator: Authenticator | None,
+        observer: Observer | None,
         *,
-        authenticator: Authenticator | None = None,
-        observer: Observer | None = None,
         handler: Handler | None = None,
         on_event: OnEvent | None = None,
-        listener: Listener | None = None,
     ) -> None:
-        has_tls = setup.tls is not None
-        listener = listener or Listener("", 0)
-        asked_listeners([listener], has_tls=has_tls, has_users=authenticator is not None)
         self.setup: Final = setup
         self.authenticator: Final = authenticator
         self.observer: Final = observer
@@ -226,28 +260,20 @@ class ProtocolFactory:
         self.draining: bool = False
         self._handler: Final = handler
         self._on_event: Final = on_event
-        self._listener: Final = bound_listener(listener, listener.host, listener.port, has_tls=has_tls)
-        self._unready: Final[set[_Prelude[ServerEvent] | _Prelude[ProxyEvent]]] = (
-            set()
-        )  # what has no session yet, or will have none
+        self._unready: Final[set[_Prelude[ServerEvent] | _Prelude[ProxyEvent]]] = set()  # has no session yet, or ever
         self._empty: Final = asyncio.Event()  # no session is left
         self._empty.set()
+
+    def open(self) -> None:
+        """From now on connections may come."""
         self.setup.gate.watch(self._heed)
 
-    def __call__(self) -> asyncio.Protocol:
-        """The protocol of the next connection."""
-        return _Door(self, self._listener)
-
     def at(self, listener: BoundListener) -> Callable[[], asyncio.Protocol]:
-        """The same for connections that come in there."""
+        """What makes the protocols of the connections that come in there."""
         return lambda: _Door(self, listener)
 
-    async def drain(self, grace: float = 25.0) -> None:
-        """Tells idle sessions 421, lets the others finish their message for `grace` seconds, and tells the rest 421.
-
-        From now on nobody is let in. To stop listening is for whoever began it. Whatever interrupts the drain, no
-        connection is left.
-        """
+    async def drain(self, grace: float) -> None:
+        """Nobody is let in any more; at the end nobody is in."""
         self.draining = True
         try:
             for session in [*self.sessions]:
@@ -260,7 +286,7 @@ class ProtocolFactory:
             for one in (*self.sessions, *self._unready):
                 one.driver.abort()
             self.runner.close()
-            with suppress(ValueError):  # it was drained before
+            with suppress(ValueError):  # it was drained before, or never open
                 self.setup.gate.unwatch(self._heed)
             await asyncio.sleep(0)  # the event loop closes what was aborted
 
@@ -363,9 +389,9 @@ class ProtocolFactory:
     def _session(self, listener: BoundListener, peer: Peer | None, early: bytes, ticket: Ticket) -> Session:
         session: Session | None = None
 
-        def trace(line: TraceLine) -> None:
+        def trace(record: TraceRecord) -> None:
             if self.observer is not None and session is not None:
-                self.observer.trace(session, line)
+                self.observer.trace(session, record)
 
         connection: ServerConnection = self.setup.connection(listener, peer, trace if traces(self.observer) else None)
         machine = self.setup.machine(connection, listener, early)
@@ -405,12 +431,12 @@ def _hand_over(transport: asyncio.Transport, driver: asyncio.Protocol) -> None:
 class _Door(asyncio.Protocol):
     """The protocol of a connection until it is known who handles it."""
 
-    def __init__(self, factory: ProtocolFactory, listener: BoundListener) -> None:
-        self._factory: Final = factory
+    def __init__(self, server: Server, listener: BoundListener) -> None:
+        self._server: Final = server
         self._listener: Final = listener
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a stream has no other
-        self._factory.enter(transport, self._listener)
+        self._server.enter(transport, self._listener)
 
 
 @final

@@ -171,7 +171,10 @@ class Session(Seat):
                 return
         if self._over and not self._busy and not self._ended:
             self._ended = True
-            self._host.ended(self, self.closed or ConnectionClosed(CloseReason.LOST))
+            try:
+                self._host.ended(self, self.closed or ConnectionClosed(CloseReason.LOST))
+            except Exception as error:
+                logger.error("session %s failed", self.id, exc_info=error)
             self.driver.close()
             self._leave()
 
@@ -269,8 +272,11 @@ class Session(Seat):
             self.failed(error)
 
     def overdue(self) -> None:
-        if self._budget is not None:
-            self._budget.expire()
+        try:
+            if self._budget is not None:
+                self._budget.expire()
+        except Exception as error:  # of an observer: `trace` hears what is said
+            self.failed(error)
 
     def failed(self, error: BaseException) -> None:
         if self._ended:
@@ -300,8 +306,7 @@ class Session(Seat):
     def under_stress(self, stress: bool) -> None:  # noqa: FBT001
         """From now on the limits are those of stress, or are not."""
         self.connection.stress = stress
-        if self._begun:
-            self.rearm()
+        self.rearm()
 
     def drain(self) -> None:
         """From now on ends as soon as no message is under way."""
@@ -339,8 +344,6 @@ class Budget:
     ) -> bool:
         session, task = self._session, self._task
         session.swap_budget(self._outer)
-        if self.expired:
-            session.driver.machine.handle_timeout()
         session.rearm()
         if not self.expired:
             return False
@@ -349,7 +352,8 @@ class Budget:
         return task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
 
     def expire(self) -> None:
-        """Cancels the block, once."""
+        """Has the core answer, so that what the block still says is too late, and cancels it. Once."""
         if not self.expired and self._task is not None:
             self.expired = True
             self._task.cancel()
+            self._session.driver.machine.handle_timeout()

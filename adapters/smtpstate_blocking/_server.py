@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from ssl import SSLContext
 
-    from smtpstate import Limits, Peer, ServerConnection, ServerEvent, TraceLine
+    from smtpstate import Limits, Peer, ServerConnection, ServerEvent
     from smtpstate.extensions import Extension
     from smtpstate.policy import Policy, WireRules
     from smtpstate.proxy import ProxyEvent
+    from smtpstate.trace import TraceRecord
     from smtpstate_blocking._auth import Users
     from smtpstate_blocking._listen import Opened
     from smtpstate_blocking._observer import Observer
@@ -457,9 +458,9 @@ class _Guest:
         session: Session | None = None
         observer = self.server.observer
 
-        def trace(line: TraceLine) -> None:
+        def trace(record: TraceRecord) -> None:
             if observer is not None and session is not None:
-                observer.trace(session, line)
+                observer.trace(session, record)
 
         connection = self.setup.connection(self.listener, peer, trace if traces(observer) else None)
         machine = self.setup.machine(connection, self.listener, early)

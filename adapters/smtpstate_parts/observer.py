@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from smtpstate import ConnectionClosed, Reply, TraceLine
+    from smtpstate import ConnectionClosed, Reply
+    from smtpstate.trace import TraceRecord
 
 _Session = TypeVar("_Session")
 _Message = TypeVar("_Message")
@@ -17,8 +18,8 @@ class Watching(Generic[_Session, _Message]):
     def session_opened(self, session: _Session) -> None:
         """Somebody connected."""
 
-    def trace(self, session: _Session, line: TraceLine) -> None:
-        """A line of the conversation. It costs nothing unless it is overridden."""
+    def trace(self, session: _Session, record: TraceRecord) -> None:
+        """A line of the conversation, or what else there is to know of it. It costs nothing unless it is overridden."""
 
     def message_done(self, session: _Session, message: _Message, reply: Reply | None, octets: int) -> None:
         """A message was answered with `reply`; None when it never ended. `octets` is what was read of its content."""

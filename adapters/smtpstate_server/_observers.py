@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TextIO, final
 from weakref import WeakKeyDictionary
 
-from smtpstate import CloseReason
+from smtpstate import CloseReason, TraceLine
 from smtpstate.extensions import XForwardSource
 from smtpstate.tls import HandshakeRefused
 from smtpstate_anyio import Observer
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from enum import Enum
     from ssl import SSLError
 
-    from smtpstate import ConnectionClosed, Reply, TlsInfo, TraceLine
+    from smtpstate import ConnectionClosed, Reply, TlsInfo
     from smtpstate.extensions import XForward
+    from smtpstate.trace import TraceRecord
     from smtpstate_anyio import Message, Session
 
 
@@ -80,10 +81,10 @@ class Showing(Loggers):
     def session_opened(self, session: Session) -> None:
         self._conversations[session] = Conversation(self._stream, session.id)
 
-    def trace(self, session: Session, line: TraceLine) -> None:
+    def trace(self, session: Session, record: TraceRecord) -> None:
         conversation = self._conversations.get(session)
-        if conversation is not None:
-            conversation.show(line, session.phase, session.tls)
+        if conversation is not None and isinstance(record, TraceLine):
+            conversation.show(record, session.phase, session.tls)
 
 
 def _named(what: str, found: Collection[Enum]) -> str:

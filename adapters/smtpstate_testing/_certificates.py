@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trustme
 
@@ -11,6 +11,9 @@ from smtpstate import tls
 
 if TYPE_CHECKING:
     from ssl import SSLContext
+
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @cache
@@ -22,7 +25,8 @@ def authority() -> trustme.CA:
 @cache
 def server_context(hostname: str) -> SSLContext:
     """A server's context, hardened as everybody's, with a certificate for `hostname`."""
-    with authority().issue_cert(hostname).private_key_and_cert_chain_pem.tempfile() as path:
+    names = ("127.0.0.1", "::1", "localhost") if hostname in LOOPBACK else (hostname,)
+    with authority().issue_cert(*names).private_key_and_cert_chain_pem.tempfile() as path:
         return tls.server_context(path, path)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import EndOfStream, Event, connect_tcp, create_task_group, fail_after
 
+from smtpstate import TraceLine
 from smtpstate.policy import EarlyInput, WireRules
 from smtpstate_anyio import BoundListener, Message, Observer, Session
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import ByteStream
 
-    from smtpstate import ConnectionClosed, Reply, TraceLine
+    from smtpstate import ConnectionClosed, Reply
+    from smtpstate.trace import TraceRecord
 
 NOTING = WireRules(early_input=EarlyInput.NOTE)
 SECONDS = 20.0  # for a whole test; reached only when something hangs
@@ -42,8 +44,9 @@ class Recorder(Observer):
     def session_opened(self, session: Session) -> None:
         self.opened.append(session.id)
 
-    def trace(self, session: Session, line: TraceLine) -> None:
-        self.lines.append(line)
+    def trace(self, session: Session, record: TraceRecord) -> None:
+        if isinstance(record, TraceLine):
+            self.lines.append(record)
 
     def message_done(self, session: Session, message: Message, reply: Reply | None, octets: int) -> None:
         self.done.append((reply, octets))

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
+from smtpstate import TraceLine
+from smtpstate.policy import EarlyInput, WireRules
 from smtpstate_blocking import BoundListener, Message, Observer, Session
 
 if TYPE_CHECKING:
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from ssl import SSLContext
 
-    from smtpstate import ConnectionClosed, Reply, TraceLine
+    from smtpstate import ConnectionClosed, Reply
+    from smtpstate.trace import TraceRecord
 
+NOTING = WireRules(early_input=EarlyInput.NOTE)
 SECONDS = 20.0  # for a whole test; reached only when something hangs
 
 
@@ -38,8 +42,9 @@ class Recorder(Observer):
     def session_opened(self, session: Session) -> None:
         self.opened.append(session.id)
 
-    def trace(self, session: Session, line: TraceLine) -> None:
-        self.lines.append(line)
+    def trace(self, session: Session, record: TraceRecord) -> None:
+        if isinstance(record, TraceLine):
+            self.lines.append(record)
 
     def message_done(self, session: Session, message: Message, reply: Reply | None, octets: int) -> None:
         self.done.append((reply, octets))
@@ -70,7 +75,7 @@ def background(
 ) -> Iterator[int]:
     """Runs a server on a free port of 127.0.0.1 and gives the port."""
     arguments = args if args[1:] else (*args, "127.0.0.1:0")
-    with serving(*arguments, **{"hostname": "mx.example.org", "grace": 5.0, **kwargs}) as bound:
+    with serving(*arguments, **{"hostname": "mx.example.org", "grace": 5.0, "wire": NOTING, **kwargs}) as bound:
         yield bound[0].port
 
 

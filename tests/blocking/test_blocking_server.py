@@ -33,6 +33,7 @@ from smtpstate import (
     Reply,
     ServerEvent,
     Timer,
+    TraceLine,
     Vrfy,
 )
 from smtpstate_blocking import (
@@ -49,7 +50,8 @@ from tests.blocking.sockets import SECONDS, Certificates, Inbox, Recorder, Wire,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from smtpstate import TraceLine
+    from smtpstate.trace import TraceRecord
+
 
 ROOT = Path(__file__).parents[2]
 
@@ -350,8 +352,8 @@ def test_an_observer_that_fails_while_the_server_answers_for_a_late_handler_cost
     go_on = Event()
 
     class Broken(Recorder):
-        def trace(self, session: Session, line: TraceLine) -> None:
-            if line.line.startswith(b"451 "):
+        def trace(self, session: Session, record: TraceRecord) -> None:
+            if isinstance(record, TraceLine) and record.line.startswith(b"451 "):
                 raise ZeroDivisionError
 
     def handler(session: Session) -> None:

@@ -32,6 +32,8 @@ def names(value: object) -> list[str]:
 
 def attempt(machine: ServerConnection | ClientConnection, act: Callable[[], object]) -> bool:
     """Whether `act` was a mistake; if so, nothing of `machine` has changed."""
+    if isinstance(machine, ClientConnection):
+        _ = machine._outstanding.assumed  # looking at it makes it, which is no change
     before = snapshot(machine)
     try:
         act()
