@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from smtpstate import ConnectionClosed, Limits, Peer, ServerConnection, ServerEvent
     from smtpstate.extensions import Extension
     from smtpstate.policy import Policy
-    from smtpstate.trace import TraceRecord
     from smtpstate.proxy import ProxyEvent, ProxyReader
+    from smtpstate.trace import TraceRecord
     from smtpstate_asyncio._auth import Users
     from smtpstate_asyncio._observer import Observer
     from smtpstate_asyncio._session import Handler, OnEvent

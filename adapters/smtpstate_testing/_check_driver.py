@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from smtpstate import ClientConnection, ClientEvent, Peer, ServerConnection, ServerEvent
-from smtpstate.delivery import Procedure
-from smtpstate.tls import SecureConnection, secure
 from smtpstate_testing._core_scenarios import CORE
-from smtpstate_testing._opposite import PATIENCE, Opposite
 from smtpstate_testing._scenario import CLIENT, HOSTNAME, Host, check_client, check_server, whole_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from smtpstate import Clock
+    from smtpstate.delivery import Procedure
+    from smtpstate.tls import SecureConnection
     from smtpstate_testing._scenario import Mode, Scenario
 
 # What a driver has to offer: see `check_driver`.
-OnEvent: TypeAlias = Callable[[ServerEvent], None]
-ServerMachine: TypeAlias = ServerConnection | SecureConnection[ServerEvent]
-ClientMachine: TypeAlias = ClientConnection | SecureConnection[ClientEvent]
-Serve: TypeAlias = Callable[[socket.socket, ServerMachine, OnEvent], object]
-Connect: TypeAlias = Callable[[socket.socket, ClientMachine, Procedure[list[str]]], list[str]]
-AsyncServe: TypeAlias = Callable[[socket.socket, ServerMachine, OnEvent], Awaitable[object]]
-AsyncConnect: TypeAlias = Callable[[socket.socket, ClientMachine, Procedure[list[str]]], Awaitable[list[str]]]
+OnEvent: TypeAlias = "Callable[[ServerEvent], None]"
+ServerMachine: TypeAlias = "ServerConnection | SecureConnection[ServerEvent]"
+ClientMachine: TypeAlias = "ClientConnection | SecureConnection[ClientEvent]"
+Serve: TypeAlias = "Callable[[socket.socket, ServerMachine, OnEvent], object]"
+Connect: TypeAlias = "Callable[[socket.socket, ClientMachine, Procedure[list[str]]], list[str]]"
+AsyncServe: TypeAlias = "Callable[[socket.socket, ServerMachine, OnEvent], Awaitable[object]]"
+AsyncConnect: TypeAlias = "Callable[[socket.socket, ClientMachine, Procedure[list[str]]], Awaitable[list[str]]]"
+
+PATIENCE: Final = 20.0  # seconds; reached only when something hangs
 
 
 def check_driver(
@@ -101,7 +101,9 @@ class ServerSeat:
     """A server's machine for one scenario, and what it did."""
 
     def __init__(self, scenario: Scenario, mode: Mode, clock: Clock) -> None:
-        from smtpstate_testing._certificates import server_context  # it needs trustme, which not every test does
+        # Who tests something else needs neither ssl nor trustme.
+        from smtpstate.tls import secure
+        from smtpstate_testing._certificates import server_context
 
         self.connection: Final = ServerConnection(
             scenario.server_config(mode), clock=clock, peer=Peer("127.0.0.1"), implicit_tls=mode == "implicit"
@@ -127,7 +129,8 @@ class ClientSeat:
     """A client's machine for one scenario, and what it does."""
 
     def __init__(self, scenario: Scenario, mode: Mode, clock: Clock) -> None:
-        from smtpstate_testing._certificates import client_context  # as above
+        from smtpstate.tls import secure
+        from smtpstate_testing._certificates import client_context
 
         self.connection: Final = ClientConnection(
             CLIENT,
@@ -160,6 +163,8 @@ def _noting(scenario: Scenario, mode: Mode, seat: str) -> Iterator[None]:
 @contextmanager
 def _under_test(scenario: Scenario, mode: Mode, seat: str, patience: float) -> Iterator[socket.socket]:
     """A socket whose other end plays the other side. Raises Mismatch."""
+    from smtpstate_testing._opposite import Opposite
+
     with _noting(scenario, mode, seat):
         ours, theirs = _connected()
         opposite = Opposite(lambda: theirs, scenario, mode, "C" if seat == "server" else "S", patience)

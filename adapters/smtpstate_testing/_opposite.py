@@ -10,7 +10,9 @@ from functools import cache
 from threading import Thread
 from typing import TYPE_CHECKING, Final, final
 
-from smtpstate_testing._dialogue import Act, Counterpart, Mismatch
+from smtpstate_testing._check_driver import PATIENCE
+from smtpstate_testing._counterpart import Counterpart, Mismatch
+from smtpstate_testing._dialogue import Act
 from smtpstate_testing._scenario import HOSTNAME
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from smtpstate_testing._dialogue import Side
     from smtpstate_testing._scenario import Mode, Scenario
 
-PATIENCE: Final = 20.0  # seconds; reached only when something hangs
 _RECEIVE: Final = 65_536
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)  # to close is to reset
 

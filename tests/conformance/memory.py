@@ -10,7 +10,8 @@ from smtpstate.delivery import Wants
 from smtpstate.tls import secure
 from smtpstate_testing import ManualClock, Pair
 from smtpstate_testing._certificates import client_context, server_context
-from smtpstate_testing._dialogue import Act, Counterpart
+from smtpstate_testing._counterpart import Counterpart
+from smtpstate_testing._dialogue import Act
 from smtpstate_testing._link import End
 from smtpstate_testing._opposite import plain_context
 from smtpstate_testing._scenario import (

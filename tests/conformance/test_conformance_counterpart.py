@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from smtpstate_testing._dialogue import Act, Counterpart, Mismatch, Step, read_dialogue
+from smtpstate_testing._counterpart import Counterpart, Mismatch
+from smtpstate_testing._dialogue import Act, Step, read_dialogue
 
 DIALOGUE = """
     S: 220 mx

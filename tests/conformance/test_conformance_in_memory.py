@@ -60,8 +60,6 @@ def test_our_client_does_what_the_scenario_says(scenario: Scenario, mode: Mode) 
 
 @pytest.mark.parametrize(("scenario", "mode"), rows("server", "client"))
 def test_our_client_and_our_server_do_what_the_scenario_says(scenario: Scenario, mode: Mode) -> None:
-    if mode == "own":
-        pytest.skip("its handshake is the scenario's")
     play_both(scenario, mode)
 
 

@@ -25,7 +25,7 @@ from smtpstate_anyio import Driver, Listener, Message, Session, connect, serve_m
 from smtpstate_parts.listen import bound_listener
 from smtpstate_testing._certificates import client_context, server_context
 from smtpstate_testing._core_scenarios import CORE
-from smtpstate_testing._dialogue import Mismatch
+from smtpstate_testing._counterpart import Mismatch
 from smtpstate_testing._opposite import Opposite
 from smtpstate_testing._scenario import PASSWORD, USER, Host, Scenario
 from tests.conformance.adapters import AsyncUsers
