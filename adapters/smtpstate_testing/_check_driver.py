@@ -12,7 +12,7 @@ from smtpstate_testing._core_scenarios import CORE
 from smtpstate_testing._scenario import CLIENT, HOSTNAME, Host, check_client, check_server, whole_session
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Generator, Iterator
 
     from smtpstate import Clock
     from smtpstate.delivery import Procedure
@@ -152,7 +152,7 @@ class ClientSeat:
 
 
 @contextmanager
-def _noting(scenario: Scenario, mode: Mode, seat: str) -> Iterator[None]:
+def _noting(scenario: Scenario, mode: Mode, seat: str) -> Generator[None, None, None]:
     try:
         yield
     except Exception as error:
@@ -161,7 +161,7 @@ def _noting(scenario: Scenario, mode: Mode, seat: str) -> Iterator[None]:
 
 
 @contextmanager
-def _under_test(scenario: Scenario, mode: Mode, seat: str, patience: float) -> Iterator[socket.socket]:
+def _under_test(scenario: Scenario, mode: Mode, seat: str, patience: float) -> Generator[socket.socket, None, None]:
     """A socket whose other end plays the other side. Raises Mismatch."""
     from smtpstate_testing._opposite import Opposite
 

@@ -31,11 +31,11 @@ def plain_context(side: Side) -> ssl.SSLContext:
     from smtpstate_testing._certificates import authority  # it needs trustme, which not every test does
 
     if side == "C":
-        context = ssl.create_default_context()
-        authority().configure_trust(context)
+        context = ssl.create_default_context(cadata=authority().cert_pem.bytes().decode())
     else:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority().issue_cert(HOSTNAME, "127.0.0.1").configure_cert(context)
+        with authority().issue_cert(HOSTNAME, "127.0.0.1").private_key_and_cert_chain_pem.tempfile() as path:
+            context.load_cert_chain(path)
     return context
 
 

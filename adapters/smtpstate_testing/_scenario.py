@@ -172,7 +172,7 @@ class Scenario:
     modes: tuple[Mode, ...] = ("plain", "starttls", "implicit")
     # The server.
     config: ServerConfig = field(default_factory=lambda: ServerConfig(HOSTNAME))
-    verdicts: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    verdicts: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict[str, str | tuple[str, ...]])
     took: tuple[Took, ...] = ()
     refused: tuple[Violation, ...] | None = ()
     identity: str | None = None
