@@ -418,3 +418,14 @@ def test_what_asks_to_read_first_asks_so_inside_tls() -> None:
     raw.hear()
     server.feed(raw.goodbye())
     assert not server.machine.reads_first, "nothing more comes"
+
+
+def test_nobody_reads_on_where_the_peer_went_without_a_word() -> None:
+    """A driver that reads first would find the end again, and again, and never drain."""
+    server, raw = Server(server_side(), implicit=True), Raw(client_side(), HOST)
+    raw.meet(server)
+    server.feed(raw.say(b"EHLO c.example.com\r\n"))
+    assert server.machine.reads_first
+    server.machine.receive_eof()
+    assert not server.machine.reads_first, "nothing more comes"
+    assert raw.hear(server.flush())
