@@ -29,6 +29,7 @@ AsyncServe: TypeAlias = "Callable[[socket.socket, ServerMachine, OnEvent], Await
 AsyncConnect: TypeAlias = "Callable[[socket.socket, ClientMachine, Procedure[list[str]]], Awaitable[list[str]]]"
 
 PATIENCE: Final = 20.0  # seconds; reached only when something hangs
+_BUFFER: Final = 4096  # octets: what is large does not fit, and is written in parts
 
 
 def check_driver(
@@ -173,13 +174,18 @@ def _under_test(scenario: Scenario, mode: Mode, seat: str, patience: float) -> G
             with ours:
                 yield ours
         except Exception as error:
-            opposite.conclude(error)
+            try:
+                opposite.conclude()
+            except AssertionError as found:  # because of it, as a rule
+                error.add_note(f"at the other end: {found}")
             raise
         opposite.conclude()
 
 
 def _connected() -> tuple[socket.socket, socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         ours = socket.create_connection(listener.getsockname())
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return ours, listener.accept()[0]

@@ -47,16 +47,9 @@ _LONG: Final = b"x" * 70 + b"\r\n"
 CORE: Final[tuple[Scenario, ...]] = (
     Scenario(
         name="nothing-but-a-greeting",
-        why="a client that comes and goes is told so, and both sides close",
-        dialogue=f"{HELLO}{QUIT}",
-    ),
-    Scenario(
-        name="one-message",
-        why="what all the rest is for: a reply to each command, in its turn",
-        dialogue=f"{HELLO}{ENVELOPE}{DATA}{CONTENT}{DOT}{QUIT}",
-        took=(MESSAGE,),
-        actions=(Send(),),
-        told=(ACCEPTED,),
+        why="a client that comes and goes is told so, and after the last reply the server closes its half at once",
+        dialogue=f"{HELLO}{QUIT}S* fin",
+        config=replace(CONFIG, limits=Limits(linger_seconds=60.0)),
     ),
     Scenario(
         name="one-message-pipelined",
@@ -78,7 +71,7 @@ CORE: Final[tuple[Scenario, ...]] = (
     ),
     Scenario(
         name="two-messages",
-        why="a session goes on after a message",
+        why="what all the rest is for: a reply to each command, in its turn, and the session goes on afterwards",
         dialogue=f"{HELLO}{f'{ENVELOPE}{DATA}{CONTENT}{DOT}' * 2}{QUIT}",
         took=(MESSAGE, MESSAGE),
         actions=(Send(), Send()),
@@ -173,6 +166,13 @@ CORE: Final[tuple[Scenario, ...]] = (
         dialogue=f"{HELLO}{ENVELOPE}{DATA}{CONTENT}C* fin",
         seats=("server",),
         server_ends=CloseReason.EOF,
+    ),
+    Scenario(
+        name="the-connection-breaks-in-mid-body",
+        why="a reset is no end of file, and there is nobody left to say anything to",
+        dialogue=f"{HELLO}{ENVELOPE}{DATA}{CONTENT}C* reset",
+        seats=("server",),
+        server_ends=CloseReason.LOST,
     ),
     Scenario(
         name="the-answer-to-the-dot-never-comes",

@@ -46,6 +46,7 @@ class Counterpart:
         self._tls: ssl.SSLObject | None = None
         self._shaking: bool = False
         self._drops: bool = False
+        self._farewell: bool = False  # the other side's close_notify has come
         self._from_wire: Final = ssl.MemoryBIO()
         self._to_wire: Final = ssl.MemoryBIO()
         self._advance()
@@ -70,6 +71,9 @@ class Counterpart:
         self._advance()
         if self.eof and not self.finished:
             raise Mismatch(self.explain("the connection was closed"))
+        lenient = self._drops or self.ends is Act.RESET  # nothing can follow what has left in part
+        if self.eof and self._tls is not None and not (self._farewell or lenient):
+            raise Mismatch(self.explain("TLS was cut off without a close_notify"))
 
     def check_finished(self) -> None:
         """Raises Mismatch unless all was played."""
@@ -165,9 +169,14 @@ class Counterpart:
     def _decrypt(self) -> None:
         if self._tls is None or self._shaking:
             return
-        with suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+        try:
             while data := self._tls.read(65_536):
                 self._heard += data
+            self._farewell = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:  # where we have said goodbye, too
+            self._farewell = True
         self._flush()
 
     def _flush(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import types
 from contextlib import asynccontextmanager
 from functools import partial
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 ADDRESS: Final = "127.0.0.1"
-DESCRIPTORS: Final = "/proc/self/fd"
+DESCRIPTORS: Final = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
 FIRST: Final = b"Subject: first\r\n\r\n" + b"x" * 70 + b"\r\n"
 LARGE: Final = b"Subject: first\r\n\r\n" + (b"x" * 70 + b"\r\n") * 4000
 SECOND: Final = b"Subject: second\r\n\r\n"
