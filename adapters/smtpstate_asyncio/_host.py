@@ -202,6 +202,7 @@ class Server:
 
     def ended(self, session: Session, closed: ConnectionClosed) -> None:
         """All was said."""
+        session.complain()
         if self.observer is not None:
             self.observer.session_closed(session, closed)
 

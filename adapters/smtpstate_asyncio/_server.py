@@ -14,12 +14,12 @@ from smtpstate_parts.listen import Listener, asked_listeners, bound_listener
 from smtpstate_parts.setup import Setup
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
     from ssl import SSLContext
 
     from smtpstate import Limits
     from smtpstate.extensions import Extension
-    from smtpstate.policy import Policy
+    from smtpstate.policy import Policy, WireRules
     from smtpstate_asyncio._auth import Users
     from smtpstate_asyncio._observer import Observer
     from smtpstate_asyncio._session import Handler, OnEvent, Session
@@ -31,40 +31,51 @@ async def serve(
     handler: Handler,
     *listen: str | Listener,
     hostname: str,
-    tls: SSLContext | None = None,
+    tls: SSLContext | Callable[[], SSLContext] | None = None,
+    server_names: Iterable[str] | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     stop: asyncio.Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
     offers: Iterable[str] = (),
     extensions: tuple[Extension, ...] = (),
+    asks_vrfy: bool = False,
+    asks_expn: bool = False,
     gate: Gate | Admission | None = None,
 ) -> None:
     """Runs the coroutine `handler` for every connection until it is cancelled or `stop` is set; then drains.
 
-    `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. With `users`, AUTH is
-    offered inside TLS, and answered for the handler: `Session.identity` is who it was. `policy` says what becomes of
-    command lines that break the grammar. To drain is to stop listening, to tell idle sessions 421, to let the others
-    finish their message for `grace` seconds, and to tell the rest 421; being cancelled a second time cuts it short.
-    `offers` are EHLO keywords beside the usual ones, as "SMTPUTF8", and `extensions` those of your own: what they
-    promise is for the handler to keep. `gate` says how many may come in at once, and tells how many there are; a
-    `Gate` serves one server at a time. Raises OSError when an address cannot be bound, ValueError when one makes no
-    sense, LocalProtocolError for an offer that cannot be made.
+    `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. Where `tls` makes contexts,
+    each listener has its own, and a session can be resumed only where it began. With `server_names` a client has to ask
+    for one of them in its handshake, where "*" for a first label is any. With `users`, AUTH is offered inside TLS, and
+    answered for the handler: `Session.identity` is who it was. `policy` says what becomes of command lines that break
+    the grammar, and `wire` what becomes of octets that break the rules whatever they say. To drain is to stop
+    listening, to tell idle sessions 421, to let the others finish their message for `grace` seconds, and to tell the
+    rest 421; being cancelled a second time cuts it short. `offers` are EHLO keywords beside the usual ones, as
+    "SMTPUTF8", and `extensions` those of your own: what they promise is for the handler to keep. With `asks_vrfy` and
+    `asks_expn` the handler answers these, too. `gate` says how many may come in at once, and tells how many there are;
+    a `Gate` serves one server at a time. Raises OSError when an address cannot be bound, ValueError when one makes no
+    sense, LocalProtocolError for an offer that cannot be made, and what `tls` raises.
     """
     async with serving(
         handler,
         *listen,
         hostname=hostname,
         tls=tls,
+        server_names=server_names,
         users=users,
         limits=limits,
         policy=policy,
+        wire=wire,
         grace=grace,
         observer=observer,
         offers=offers,
         extensions=extensions,
+        asks_vrfy=asks_vrfy,
+        asks_expn=asks_expn,
         gate=gate,
     ):
         await run_until(stop)
@@ -75,14 +86,18 @@ async def serving(
     handler: Handler,
     *listen: str | Listener,
     hostname: str,
-    tls: SSLContext | None = None,
+    tls: SSLContext | Callable[[], SSLContext] | None = None,
+    server_names: Iterable[str] | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
     offers: Iterable[str] = (),
     extensions: tuple[Extension, ...] = (),
+    asks_vrfy: bool = False,
+    asks_expn: bool = False,
     gate: Gate | Admission | None = None,
 ) -> AsyncGenerator[list[BoundListener], None]:
     """`serve` for the time of a block. Gives the addresses that it listens on; drains at the end.
@@ -92,12 +107,16 @@ async def serving(
     server = server_of(
         hostname,
         tls=tls,
+        server_names=server_names,
         users=users,
         limits=limits,
         policy=policy,
+        wire=wire,
         observer=observer,
         offers=offers,
         extensions=extensions,
+        asks_vrfy=asks_vrfy,
+        asks_expn=asks_expn,
         gate=gate,
         handler=handler,
     )
@@ -110,13 +129,17 @@ def smtp_server_protocol(
     *,
     hostname: str,
     listener: Listener | None = None,
-    tls: SSLContext | None = None,
+    tls: SSLContext | Callable[[], SSLContext] | None = None,
+    server_names: Iterable[str] | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     observer: Observer | None = None,
     offers: Iterable[str] = (),
     extensions: tuple[Extension, ...] = (),
+    asks_vrfy: bool = False,
+    asks_expn: bool = False,
     gate: Gate | Admission | None = None,
 ) -> ProtocolFactory:
     """What `loop.create_server` takes: `on_event(session, event)` is called for every event of every connection.
@@ -130,12 +153,16 @@ def smtp_server_protocol(
     server = server_of(
         hostname,
         tls=tls,
+        server_names=server_names,
         users=users,
         limits=limits,
         policy=policy,
+        wire=wire,
         observer=observer,
         offers=offers,
         extensions=extensions,
+        asks_vrfy=asks_vrfy,
+        asks_expn=asks_expn,
         gate=gate,
         on_event=on_event,
     )
@@ -145,14 +172,18 @@ def smtp_server_protocol(
 def server_of(
     hostname: str,
     *,
-    tls: SSLContext | None,
+    tls: SSLContext | Callable[[], SSLContext] | None,
+    server_names: Iterable[str] | None,
     users: Users | Authenticator | None,
     limits: Limits | None,
     policy: Policy,
+    wire: WireRules | None,
     observer: Observer | None,
     offers: Iterable[str],
     extensions: tuple[Extension, ...],
     gate: Gate | Admission | None,
+    asks_vrfy: bool = False,
+    asks_expn: bool = False,
     handler: Handler | None = None,
     on_event: OnEvent | None = None,
 ) -> Server:
@@ -162,11 +193,15 @@ def server_of(
         hostname,
         clock=asyncio.get_running_loop().time,
         tls=tls,
+        server_names=server_names,
         authenticator=authenticator,
         limits=limits,
         policy=policy,
+        wire=wire,
         offers=offers,
         extensions=extensions,
+        asks_vrfy=asks_vrfy,
+        asks_expn=asks_expn,
         gate=gate,
     )
     return Server(setup, authenticator, observer, handler=handler, on_event=on_event)
@@ -186,6 +221,7 @@ async def serving_with(
     servers: list[asyncio.Server] = []
     try:
         asked = asked_listeners(listen, has_tls=has_tls, has_users=has_users)
+        host.setup.prepare(asked)
         opened = await open_listeners(asked, has_tls=has_tls)
         host.open()
         for bound, sock in opened:
@@ -205,7 +241,7 @@ class ProtocolFactory:
     def __init__(self, server: Server, listener: Listener | None) -> None:
         has_tls = server.setup.tls is not None
         listener = listener or Listener("", 0)
-        asked_listeners([listener], has_tls=has_tls, has_users=server.authenticator is not None)
+        server.setup.prepare(asked_listeners([listener], has_tls=has_tls, has_users=server.authenticator is not None))
         self._server: Final = server
         self._make: Final = server.at(bound_listener(listener, listener.host, listener.port, has_tls=has_tls))
         server.open()
