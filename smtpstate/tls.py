@@ -167,7 +167,7 @@ class SecureConnection(Generic[_Event_co]):
     @property
     def reads_first(self) -> bool:
         """Whether to feed what has arrived already before draining, without waiting for it; then pull again."""
-        return self.connection.reads_first and not self._peer_done
+        return self.connection.reads_first and not (self._peer_done or self._eof)
 
     @property
     def half_close(self) -> bool:

@@ -389,6 +389,12 @@ def controlled(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) ->
     return execute(snippet, snippet.code.replace("8025", str(port)))
 
 
+def with_examples(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As it stands, beside the examples."""
+    monkeypatch.syspath_prepend(ROOT / "docs" / "examples")
+    return execute(snippet, snippet.code)
+
+
 def django_settings(snippet: Snippet, room: Room, monkeypatch: pytest.MonkeyPatch) -> str:
     """Settings of a Django project: each is one that the backend of the example takes."""
     named: dict[str, object] = {}
@@ -453,7 +459,7 @@ WAYS: dict[str, list[Callable[[Snippet, Room, pytest.MonkeyPatch], str]]] = {
     "docs/blocking.md": [connects, stores_from_threads, serves_from_threads, in_memory],
     "docs/coming-from.md": [controlled, controlled, serves, serves, connects, connects, connects],
     "docs/deviations.md": [in_memory, in_memory],
-    "docs/embed.md": [in_memory, in_memory, in_memory, driver_command],
+    "docs/embed.md": [in_memory, in_memory, in_memory, driver_command, with_examples, in_memory],
     "docs/extend.md": [in_memory],
     "docs/near-terminators.md": [command_for_tests],
     "docs/other-frameworks.md": [django_settings],

@@ -33,6 +33,10 @@ def ask(outstanding: Outstanding, *commands: Command) -> None:
         outstanding.hope(command)
 
 
+def phase(outstanding: Outstanding) -> Phase:
+    return outstanding.assumed.phase
+
+
 def test_the_greeting_is_due_before_anything_is_asked() -> None:
     outstanding = Outstanding(Session())
     assert (len(outstanding), outstanding.asked, outstanding.unsent) == (1, 1, 0)
@@ -58,11 +62,11 @@ def test_where_a_hope_was_in_vain_what_is_left_is_hoped_for_from_there() -> None
     session.advance(Verb.EHLO, Outcome.OK)
     outstanding.missed()
     ask(outstanding, MAIL, RCPT)
-    assert outstanding.assumed.phase is Phase.RCPT
+    assert phase(outstanding) is Phase.RCPT
     session.advance(Verb.MAIL, Outcome.FAIL)
     outstanding.answered()
     outstanding.missed()
-    assert outstanding.assumed.phase is Phase.READY, "a recipient of no message"
+    assert phase(outstanding) is Phase.READY, "a recipient of no message"
 
 
 def test_it_is_made_anew_once_however_many_hopes_were_in_vain() -> None:

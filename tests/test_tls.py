@@ -418,3 +418,19 @@ def test_what_asks_to_read_first_asks_so_inside_tls() -> None:
     raw.hear()
     server.feed(raw.goodbye())
     assert not server.machine.reads_first, "nothing more comes"
+
+
+@pytest.mark.parametrize("says_goodbye", [False, True], ids=["it was cut", "it said goodbye"])
+def test_a_peer_that_went_before_its_answer_is_not_read_again_and_again(says_goodbye: bool) -> None:
+    server = Server(server_side(), implicit=True)
+    raw = Raw(client_side(), HOST)
+    raw.meet(server)
+    raw.hear(server.flush())
+    server.feed(raw.say(b"EHLO c.example.com\r\n"))
+    assert server.machine.reads_first, "the answer to EHLO is due"
+    if says_goodbye:
+        server.feed(raw.goodbye())
+    server.machine.receive_eof()
+    assert not server.machine.reads_first, "nothing more can have arrived, and a driver that looked would for ever"
+    server.flush()
+    assert server.closed is not None

@@ -1,5 +1,7 @@
 """smtpstate for tests: virtual time, two machines joined in memory, and a real server for code that sends mail."""
 
+from smtpstate_testing._check_driver import check_async_driver as check_async_driver
+from smtpstate_testing._check_driver import check_driver as check_driver
 from smtpstate_testing._clock import ManualClock as ManualClock
 from smtpstate_testing._inbox import ReceivedMessage as ReceivedMessage
 from smtpstate_testing._inbox import SmtpServer as SmtpServer

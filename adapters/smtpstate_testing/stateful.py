@@ -62,6 +62,9 @@ NONSENSE: Final = (
     b"MAIL FROM:<me@example.com> XYZZY=1\r\n",
     b"NOOP\0\r\n",
 )
+# What says that the server closes now: 521 as well (RFC 7504 section 3), and 221, which Postfix has for nonsense only.
+_FED_UP: Final = frozenset({421, 521})
+_GOODBYE: Final = _FED_UP | {221}
 # The most lenient of servers has to keep these in order.
 ORDERED: Final = frozenset({Verb.MAIL, Verb.RCPT, Verb.DATA})
 
@@ -100,7 +103,8 @@ class ServerRules(RuleBasedStateMachine):
 
     What holds: each command has one reply, in order and by the grammar, with a code that may answer it; what is in
     order is not refused for good; what is not in order is, and changes nothing; what was accepted is kept as it was
-    sent. A 4yz is no failure: a server may be busy.
+    sent. A 4yz is no failure: a server may be busy. Nor is it one to end the session for what is not in order, by 421
+    or 521, or by 221 for what is no command at all; but nothing may come after that.
     """
 
     # Whom the server takes mail for and from; and whom it does not, if there is anybody.
@@ -267,11 +271,18 @@ class ServerRules(RuleBasedStateMachine):
     @precondition(lambda self: self._at in _BETWEEN and self._left > 1)
     @rule(command=st.sampled_from([Mail.of("me@example.com"), Rcpt.of("you@example.org"), Data(), Bdat(0, last=True)]))
     def out_of_order(self, command: Command) -> None:
-        """A command that has no place here, if it has none: it is refused, and all is as before."""
-        if command.verb not in self.ordered or command.verb in _PLACES[self._at]:
+        """A command that has no place here, if it has none: it is refused, and all is as before.
+
+        But for the transaction in which BDAT was refused: only RSET leads out of it (RFC 3030 section 2).
+        """
+        before = self._at
+        if command.verb not in self.ordered or command.verb in _PLACES[before]:
             return
         self._left -= 1
         self._no(spelled(command), f"{command.verb.name} was out of order")
+        if command.verb is Verb.BDAT and before is not Phase.READY and self._at is not Phase.CLOSED:
+            self._yes(Rset())
+            self._forget()
 
     @precondition(lambda self: self._at in _BETWEEN and self._left > 1)
     @rule(data=st.data())
@@ -279,7 +290,7 @@ class ServerRules(RuleBasedStateMachine):
         """A line that is no command, or not one that could be understood."""
         line = data.draw(st.sampled_from(self.nonsense))
         self._left -= 1
-        self._no(line, f"this was no command: {line!r}")
+        self._no(line, f"this was no command: {line!r}", _GOODBYE)
 
     # The end.
 
@@ -337,10 +348,10 @@ class ServerRules(RuleBasedStateMachine):
             return False
         return self._fits(replies[0], 2, command.verb.name, may_refuse=command.verb in self.may_refuse)
 
-    def _no(self, line: bytes, why: str) -> None:
-        """Says what is not in order, and is refused; whoever is fed up with it closes."""
+    def _no(self, line: bytes, why: str, ends: frozenset[int] = _FED_UP) -> None:
+        """Says what is not in order, and is refused; whoever is fed up with it says one of `ends`, and closes."""
         reply = self._talk.blurt(line)
-        if reply.code in (421, 521):
+        if reply.code in ends:
             self._talk.expect_end()
             self._talk.close()
             self.interview = None

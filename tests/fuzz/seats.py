@@ -45,6 +45,7 @@ from smtpstate._proxy import ProxyHeader, ProxyReader, ProxyVersion
 from smtpstate._replies import ReplyReader
 from smtpstate._syntax import COMMANDS, NOT_IMPLEMENTED, find_verb, parse_command, parse_response
 from smtpstate.extensions import BUILT_IN, OwnCommand, tables
+from smtpstate.policy import EarlyInput, WireRules
 from smtpstate.tls import secure
 from smtpstate_testing import ManualClock
 from smtpstate_testing._certificates import client_context, server_context
@@ -102,6 +103,7 @@ class Trial:
     fed: int = 0
     events: int = 0
     seen: set[str] = field(default_factory=set)
+    ahead: Callable[[], bytes] = bytes  # what is to be read before anything is drained
 
     def pull(self) -> Flow | None:
         """All events, and all output; None when it is over."""
@@ -109,6 +111,9 @@ class Trial:
         while True:
             event = self.machine.next_event()
             if isinstance(event, Flow):
+                if piece := self.ahead():
+                    self.machine.receive_data(piece)
+                    continue
                 drained = self.drain()
                 flushes = 0 if drained else flushes + 1
                 if event is Flow.NEED_FLUSH and flushes < 3:
@@ -177,6 +182,7 @@ def pieces(data: bytes, cut: int | None) -> Iterator[bytes]:
 
 # The server's seat.
 
+_NOTING: Final = WireRules(early_input=EarlyInput.NOTE)  # or hardly any of a dialogue would get past its hello
 _CONFIG: Final = ServerConfig(
     "mx.example.org",
     LIMITS,
@@ -187,6 +193,7 @@ _CONFIG: Final = ServerConfig(
     mechanisms=("PLAIN", "LOGIN"),
     auth_in_clear=True,
     extensions=(OWN,),
+    wire=_NOTING,
 )
 
 
@@ -198,6 +205,7 @@ class ServerSeat:
     tls: bool = False
     implicit: bool = False
     proxy: ProxyVersion | None = None
+    looks: bool = False  # its driver reads before it drains, where that matters
 
 
 SERVER_SEATS: Final = (
@@ -205,7 +213,9 @@ SERVER_SEATS: Final = (
     ServerSeat("LMTP", replace(_CONFIG, lmtp=True)),
     ServerSeat("trusted peer", replace(_CONFIG, offers=_CONFIG.offers | TRUSTED.keys())),
     ServerSeat("few", replace(_CONFIG, limits=replace(LIMITS, transactions=2, recipient_domains=2))),
-    ServerSeat("nothing offered", ServerConfig("mx.example.org", LIMITS, offers=frozenset())),
+    ServerSeat("nothing offered", ServerConfig("mx.example.org", LIMITS, offers=frozenset(), wire=_NOTING)),
+    ServerSeat("nothing early", replace(_CONFIG, wire=WireRules())),
+    ServerSeat("nothing early, and it looks", replace(_CONFIG, wire=WireRules()), looks=True),
     ServerSeat("submission", replace(_CONFIG, requires_tls=True, requires_auth=True)),
     ServerSeat("STARTTLS", tls=True),
     ServerSeat("implicit TLS", tls=True, implicit=True),
@@ -271,6 +281,8 @@ def play_server(data: bytes, cut: int | None, seat: ServerSeat, end: str = "time
         if rest is None:
             return trial.seen
         given = iter(rest)
+    if seat.looks:
+        trial.ahead = lambda: next(given, b"") if server.reads_first else b""
     flow = trial.pull()
     for piece in given:
         if flow is None:

@@ -65,7 +65,7 @@ def test_aiosmtpd() -> None:
                 stored=stored,
                 recipients=st.just(f"you@{DOMAIN}"),
                 strangers=st.just(f"nobody@{DOMAIN}"),
-                nonsense=tuple(line for line in NONSENSE if line != b"MAIL FROM:<a@b\r\n"),
+                nonsense=tuple(line for line in NONSENSE if line not in (b"MAIL FROM:<a@b\r\n", b"RCPT TO:<>\r\n")),
                 successes={**ServerRules.successes, Verb.HELP: frozenset({211, 214, 250})},
             )
         )
@@ -86,7 +86,7 @@ def test_postfix(postfix: Postfix) -> None:
             stored=stored,
             recipients=RECIPIENTS,
             strangers=st.just("him@example.net"),
-            nonsense=tuple(line for line in NONSENSE if line not in (b"NOOP\0\r\n", b"220 mx.example.org\r\n")),
+            nonsense=tuple(line for line in NONSENSE if line != b"NOOP\0\r\n"),
         )
     )
     assert len(replies) > ENOUGH

@@ -16,11 +16,13 @@ from smtpstate import (
     Quit,
     Rcpt,
     Reply,
+    ServerConfig,
     ServerConnection,
     ServerEvent,
     Timer,
     Violation,
 )
+from smtpstate.policy import Forbidden, WireRules
 from smtpstate_testing import SmtpServer
 from smtpstate_testing import _certificates as certificates
 from smtpstate_testing.script import ClientScript, Connected, Script, ScriptServer, on
@@ -120,10 +122,17 @@ def test_a_slow_client_waits_until_all_has_left() -> None:
 
 
 def test_garbage_is_refused_and_the_same_each_time() -> None:
-    garbage = ClientScript(seed=7).expect(220).garbage(300).say(b"\r\n").say("QUIT").expect(500)
-    assert garbage == ClientScript(seed=7).expect(220).garbage(300).say(b"\r\n").say("QUIT").expect(500)
-    assert garbage.play().transcript == garbage.play().transcript
-    assert garbage != ClientScript(seed=8).expect(220).garbage(300).say(b"\r\n").say("QUIT").expect(500)
+    def garbage(seed: int) -> ClientScript:
+        return ClientScript(seed=seed).expect(220).garbage(300).say(b"\r\n").say("QUIT")
+
+    assert garbage(7) == garbage(7)
+    assert garbage(7) != garbage(8)
+    refused = garbage(7).expect("221 2.7.0 *").expect_close()
+    played = refused.play()
+    assert played.transcript == refused.play().transcript
+    assert played.events[-1] == ConnectionClosed(CloseReason.VIOLATION, Violation.FORBIDDEN_COMMAND)
+    lenient = ServerConfig("mx.example.org", wire=WireRules(forbidden=Forbidden()))
+    assert "500 5.5.2 " in garbage(7).expect(500).play(lenient).transcript
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,8 @@ def test_what_was_refused_is_in_no_inbox() -> None:
 
 def test_a_message_of_several_chunks_is_whole() -> None:
     pair = Pair(ServerConfig("mx.example.org"))
-    pair.talk(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nBDAT 3\r\nabcBDAT 0 LAST\r\n")
+    pair.talk(b"EHLO c\r\n")
+    pair.talk(b"MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nBDAT 3\r\nabcBDAT 0 LAST\r\n")
     pair.talk(b"MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nBDAT 2\r\nxyRSET\r\n")
     pair.talk(b"MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nBDAT 2 LAST\r\nzz")
     assert [message.data for message in pair.inbox] == [b"abc", b"zz"]

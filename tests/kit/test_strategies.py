@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,7 +12,6 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from smtpstate import (
-    Body,
     Command,
     CommandRefused,
     Ehlo,
@@ -24,7 +24,7 @@ from smtpstate import (
     ServerConfig,
     Violation,
 )
-from smtpstate.policy import STRICT
+from smtpstate.policy import STRICT, BareNewline, WireRules
 from smtpstate_testing import Pair, strategies
 from smtpstate_testing.script import Script, ScriptedPair, on
 
@@ -100,12 +100,15 @@ def test_nothing_that_is_mutated_raises_whenever_it_comes(data: st.DataObject, o
         assert pair.jump()
 
 
+@pytest.mark.parametrize("treatment", [BareNewline.NOTE, BareNewline.NORMALIZE])
 @given(body=strategies.bodies(), cut=strategies.cuts())
 @settings(max_examples=60, deadline=None)
-def test_bodies_are_anything_at_all(body: bytes, cut: strategies.Cut) -> None:
-    pair = Pair(cut=cut)
-    pair.talk(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nBDAT %d LAST\r\n" % len(body) + body)
-    assert b"".join(event.data for event in pair.server_events if isinstance(event, Body)) == body
+def test_bodies_are_anything_at_all(treatment: BareNewline, body: bytes, cut: strategies.Cut) -> None:
+    pair = Pair(ServerConfig("mx.example.org", wire=WireRules(treatment)), cut=cut)
+    pair.talk(b"EHLO c\r\n")
+    pair.talk(b"MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nBDAT %d LAST\r\n" % len(body) + body)
+    arrives = body if treatment is BareNewline.NOTE else re.sub(rb"\r\n|\r|\n", b"\r\n", body)
+    assert [message.data for message in pair.inbox] == [arrives]
 
 
 @given(reply=strategies.replies((4, 5)))

@@ -116,8 +116,8 @@ def test_the_handler_gives_the_verdicts() -> None:
         if isinstance(event, Rcpt):
             server.reply(Reply(550, "Nobody", enhanced="5.1.1"))
 
-    text = "S: 220 ...\nC: HELO c\nC: MAIL FROM:<>\nC: RCPT TO:<you@example.org>\n"
-    text += "S: 250 mx.example.net\nS: 250 ...\nS: 550 5.1.1 Nobody\n"
+    text = "S: 220 ...\nC: HELO c\nS: 250 mx.example.net\nC: MAIL FROM:<>\nS: 250 ...\n"
+    text += "C: RCPT TO:<you@example.org>\nS: 550 5.1.1 Nobody\n"
     config = ServerConfig("mx.example.net")
     run_transcript(text, server=config, handler=nobody, limits=Limits(command_seconds=1))
 

@@ -109,7 +109,10 @@ def test_a_session_is_put_together_again_from_its_trace(
 
 def test_chunks_are_put_together_again() -> None:
     pair = Pair(CONFIG)
-    pair.talk(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nBDAT 3\r\nabcBDAT 0 LAST\r\nBDAT 4\r\nabcd")
+    pair.talk(b"EHLO c\r\n")
+    pair.talk(b"MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nBDAT 3\r\nabcBDAT 0 LAST\r\nBDAT 4\r\nabcd")
+    assert [message.data for message in pair.inbox] == [b"abc"]
+    assert pair.received.splitlines()[-1].startswith(b"503 "), "the last chunk is no part of it"
     assert retrace(pair.records, CONFIG).received == pair.received
 
 

@@ -9,13 +9,25 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
-from smtpstate import Limits, Rcpt, Reply, ServerConfig, ServerConnection, ServerEvent, Verb
+from smtpstate import Bdat, Limits, Rcpt, Reply, ServerConfig, ServerConnection, ServerEvent, Verb
 from smtpstate.policy import STRICT
 from smtpstate_testing import Pair, accept_everything
-from smtpstate_testing.script import Connected, Data, EndOfMessage, Noop, Quit, Rset, Script, ScriptedPair, after, on
+from smtpstate_testing.script import (
+    Connected,
+    Data,
+    EndOfMessage,
+    Line,
+    Noop,
+    Quit,
+    Rset,
+    Script,
+    ScriptedPair,
+    after,
+    on,
+)
 from smtpstate_testing.script import Mail as MailPattern
 from smtpstate_testing.script import Rcpt as RcptPattern
-from smtpstate_testing.stateful import MemoryChannel, Sent, ServerRules, server_rules
+from smtpstate_testing.stateful import _GOODBYE, MemoryChannel, Sent, ServerRules, server_rules
 
 if TYPE_CHECKING:
     from smtpstate_testing.script import Row
@@ -59,6 +71,28 @@ TestPlain = Plain.TestCase
 TestPlain.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 
 
+def test_a_refused_chunk_ends_the_transaction() -> None:
+    rules = Ours()
+    rules.begin(esmtp=True)
+    rules.mail("me@example.com", None)
+    rules.out_of_order(Bdat(0, last=True))
+    rules.mail("me@example.com", None)
+    rules.rcpt("you@example.org")
+    rules.message(b"Subject: x\r\n", 5)
+    assert [message.recipients for message in rules.pair.inbox] == [("you@example.org",)]
+
+
+@pytest.mark.parametrize("nonsense", [b"220 mx.example.org\r\n", b"Host: www.example.org\r\n", b"GET / HTTP/1.1\r\n"])
+def test_nonsense_may_end_the_session_with_a_goodbye(nonsense: bytes) -> None:
+    rules = Ours()
+    rules.begin(esmtp=True)
+    rules._no(nonsense, "nonsense", _GOODBYE)
+    assert rules.interview is None
+    rules.begin(esmtp=True)
+    with pytest.raises(AssertionError, match="out of order"):
+        rules._no(nonsense, "out of order")
+
+
 # It finds what is wrong.
 
 WRONG: list[tuple[Row, str]] = [
@@ -77,6 +111,10 @@ WRONG: list[tuple[Row, str]] = [
     (after(Quit).say(b""), "out of order, but taken"),
     (on(Connected).reply(554), "no greeting"),
     (after(Rset).drop(), "a server that leaves"),
+    (on(Line("XYZZY")).reply(250), "nonsense, but taken"),
+    (on(Line("XYZZY")).drop(), "a server that leaves on nonsense without a word"),
+    (on(Line("XYZZY")).reply(221), "a goodbye to nonsense, and no end"),
+    (after(Line("XYZZY")).drop(), "a refusal of nonsense that does not say that it ends"),
 ]
 
 
