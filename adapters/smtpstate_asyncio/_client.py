@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from smtpstate.extensions import Envid, Extension, Notify, Parameters, Ret
     from smtpstate.policy import Policy
     from smtpstate.sasl import Credentials
+    from smtpstate.tls import TlsPolicy
     from smtpstate_parts.machine import Machine
 
 # email.message.EmailMessage is a Message
@@ -51,6 +52,7 @@ async def connect(
     *,
     tls: TlsMode | str = TlsMode.REQUIRED,
     ssl_context: SSLContext | None = None,
+    tls_policy: TlsPolicy | None = None,
     hostname: str | None = None,
     timeout: float | None = 60.0,  # noqa: ASYNC109 - the core keeps it, handshakes and pipelined replies included
     limits: Limits | None = None,
@@ -61,7 +63,9 @@ async def connect(
     """A session with the server at HOST:PORT, greeted and in TLS; the port is 25 by default, 465 with implicit TLS.
 
     `tls` is a TlsMode or its value. With "required" and "implicit" the certificate is verified against `ssl_context`,
-    or against the system's authorities. `hostname` is what we say in EHLO. `timeout`, in seconds, bounds everything
+    or against the system's authorities. `tls_policy` is what the destination demands (DANE, MTA-STS): one that is
+    enforced needs "required" or "implicit", decides what is verified where `ssl_context` does not, and is met before
+    anything is said inside TLS. `hostname` is what we say in EHLO. `timeout`, in seconds, bounds everything
     from here to the end; None leaves it to the time that each reply may take. `lmtp` speaks LMTP (RFC 2033), which has
     no port of its own. `policy` says what becomes of replies that break the grammar and are understood. `extensions`
     are those of your own that may be used where the server offers them. Raises
@@ -72,6 +76,7 @@ async def connect(
         address,
         tls=tls,
         ssl_context=ssl_context,
+        tls_policy=tls_policy,
         hostname=hostname,
         timeout=timeout,
         limits=limits,
@@ -95,6 +100,7 @@ def smtp_client_protocol(
     *,
     tls: TlsMode | str = TlsMode.REQUIRED,
     ssl_context: SSLContext | None = None,
+    tls_policy: TlsPolicy | None = None,
     hostname: str | None = None,
     timeout: float | None = 60.0,
     limits: Limits | None = None,
@@ -107,10 +113,10 @@ def smtp_client_protocol(
     When it is connected, `await protocol.open()` gives the `Client`; `await client.close()` ends it. `address` is what
     the certificate is checked against, wherever the connection goes. `timeout` begins now. Do not give
     `create_connection` an `ssl` of its own. Everything else is as in `connect`. Needs a running event loop. Raises
-    ValueError for arguments that make no sense.
+    ValueError for arguments that make no sense, TlsUnavailable for a host that is none of `tls_policy`'s.
     """
     return ClientProtocol(
-        Destination.parse(address, tls),
+        Destination.parse(address, tls, tls_policy),
         ssl_context,
         hostname=hostname,
         timeout=timeout,

@@ -67,8 +67,9 @@ class Driver(asyncio.Protocol, Generic[Event]):
 
     def move(self, flow: Flow) -> bool:
         """Begins what `flow` asks for. True: poll again; False: `owner.wake()` comes, at the deadline if not before."""
-        if self._reads_first and not self.full:
-            if not self._feed():
+        if self.machine.reads_first and not self.full:
+            self._feed()
+            if self.machine.reads_first:  # what was held, if anything, was no more than a part of a record of TLS
                 self._look()
                 return False
             self._drain()
@@ -153,12 +154,6 @@ class Driver(asyncio.Protocol, Generic[Event]):
             self._transport.resume_reading()
         self._waits, self._wants = True, wants
 
-    @property
-    def _reads_first(self) -> bool:
-        """Whether what has arrived is to be fed before anything leaves. Not each machine has something to say of it."""
-        reads_first: bool = getattr(self.machine, "reads_first", False)
-        return reads_first
-
     def _look(self, turns: int = 2) -> None:
         """Waits for what has arrived already, and not for more: within two turns each loop has called us for it."""
         if turns:
@@ -194,7 +189,7 @@ class Driver(asyncio.Protocol, Generic[Event]):
         try:
             for give in inputs:
                 give()
-            if looked and self._reads_first:
+            if looked and self.machine.reads_first:
                 self._drain()
             self._owner.wake()
         except Exception as error:

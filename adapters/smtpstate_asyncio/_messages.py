@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from smtpstate import Limits, Reply, ServerEvent
     from smtpstate.extensions import Extension
-    from smtpstate.policy import Policy
+    from smtpstate.policy import Policy, WireRules
     from smtpstate_asyncio._auth import Authenticator, Users
     from smtpstate_asyncio._observer import Observer
     from smtpstate_asyncio._session import Session
@@ -35,7 +35,8 @@ class MessageBody(Content, AsyncIterator[bytes]):
     """The content, piece by piece as it arrives: `async for`. In a plain function it is all there: `for`.
 
     It can be read once, and ends only when the whole message is there; else `async for` raises IncompleteMessage.
-    `octets` counts what was read.
+    `octets` counts what was read, and `anomalies` names what was odd about it, once it has ended: bare newlines and
+    NUL.
     """
 
     def __init__(self, session: Session) -> None:
@@ -102,10 +103,12 @@ async def serve_messages(
     hostname: str,
     domains: Iterable[str] = (),
     accept_any: bool = False,
-    tls: SSLContext | None = None,
+    tls: SSLContext | Callable[[], SSLContext] | None = None,
+    server_names: Iterable[str] | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     stop: asyncio.Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
@@ -129,9 +132,11 @@ async def serve_messages(
         domains=domains,
         accept_any=accept_any,
         tls=tls,
+        server_names=server_names,
         users=users,
         limits=limits,
         policy=policy,
+        wire=wire,
         grace=grace,
         observer=observer,
         offers=offers,
@@ -148,10 +153,12 @@ async def serving_messages(
     hostname: str,
     domains: Iterable[str] = (),
     accept_any: bool = False,
-    tls: SSLContext | None = None,
+    tls: SSLContext | Callable[[], SSLContext] | None = None,
+    server_names: Iterable[str] | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
     offers: Iterable[str] = (),
@@ -163,9 +170,11 @@ async def serving_messages(
     server = server_of(
         hostname,
         tls=tls,
+        server_names=server_names,
         users=users,
         limits=limits,
         policy=policy,
+        wire=wire,
         observer=observer,
         offers=offers,
         extensions=extensions,
@@ -183,10 +192,12 @@ def smtp_messages_protocol(
     listener: Listener | None = None,
     domains: Iterable[str] = (),
     accept_any: bool = False,
-    tls: SSLContext | None = None,
+    tls: SSLContext | Callable[[], SSLContext] | None = None,
+    server_names: Iterable[str] | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     observer: Observer | None = None,
     offers: Iterable[str] = (),
     extensions: tuple[Extension, ...] = (),
@@ -198,9 +209,11 @@ def smtp_messages_protocol(
     server = server_of(
         hostname,
         tls=tls,
+        server_names=server_names,
         users=users,
         limits=limits,
         policy=policy,
+        wire=wire,
         observer=observer,
         offers=offers,
         extensions=extensions,

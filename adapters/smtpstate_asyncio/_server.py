@@ -1,81 +1,81 @@
-"""serve, serving and the protocol factory: who gets a session, and the drain."""
+"""serve, serving and the protocol factory: a server, and what it listens on."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, final
 
-from smtpstate import Flow
 from smtpstate.policy import MX
 from smtpstate_asyncio._auth import Authenticator
-from smtpstate_asyncio._driver import Driver
-from smtpstate_asyncio._listen import BACKLOG, open_listeners, peer_of
-from smtpstate_asyncio._running import Runner
-from smtpstate_asyncio._session import Session
-from smtpstate_parts.gate import Limit, StressChanged
+from smtpstate_asyncio._host import Server
+from smtpstate_asyncio._listen import BACKLOG, open_listeners
 from smtpstate_parts.listen import Listener, asked_listeners, bound_listener
-from smtpstate_parts.observer import traces
-from smtpstate_parts.seat import logger
-from smtpstate_parts.setup import Setup, log_notice, may_be_proxy, proxy_header
+from smtpstate_parts.setup import Setup
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
     from ssl import SSLContext
 
-    from smtpstate import ConnectionClosed, Limits, Peer, ServerConnection, ServerEvent
+    from smtpstate import Limits
     from smtpstate.extensions import Extension
-    from smtpstate.policy import Policy
-    from smtpstate.proxy import ProxyEvent, ProxyReader
-    from smtpstate.trace import TraceRecord
+    from smtpstate.policy import Policy, WireRules
     from smtpstate_asyncio._auth import Users
     from smtpstate_asyncio._observer import Observer
-    from smtpstate_asyncio._session import Handler, OnEvent
-    from smtpstate_parts.gate import Admission, Gate, Notice, Ticket
+    from smtpstate_asyncio._session import Handler, OnEvent, Session
+    from smtpstate_parts.gate import Admission, Gate
     from smtpstate_parts.listen import BoundListener
-    from smtpstate_parts.machine import Machine
-
-_Event = TypeVar("_Event")
 
 
 async def serve(
     handler: Handler,
     *listen: str | Listener,
     hostname: str,
-    tls: SSLContext | None = None,
+    tls: SSLContext | Callable[[], SSLContext] | None = None,
+    server_names: Iterable[str] | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     stop: asyncio.Event | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
     offers: Iterable[str] = (),
     extensions: tuple[Extension, ...] = (),
+    asks_vrfy: bool = False,
+    asks_expn: bool = False,
     gate: Gate | Admission | None = None,
 ) -> None:
     """Runs the coroutine `handler` for every connection until it is cancelled or `stop` is set; then drains.
 
-    `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. With `users`, AUTH is
-    offered inside TLS, and answered for the handler: `Session.identity` is who it was. `policy` says what becomes of
-    command lines that break the grammar. To drain is to stop listening, to tell idle sessions 421, to let the others
-    finish their message for `grace` seconds, and to tell the rest 421; being cancelled a second time cuts it short.
-    `offers` are EHLO keywords beside the usual ones, as "SMTPUTF8", and `extensions` those of your own: what they
-    promise is for the handler to keep. `gate` says how many may come in at once, and tells how many there are; a
-    `Gate` serves one server at a time. Raises OSError when an address cannot be bound, ValueError when one makes no
-    sense, LocalProtocolError for an offer that cannot be made.
+    `listen` holds HOST:PORT strings or `Listener`s; with `tls` the strings offer STARTTLS. Where `tls` makes contexts,
+    each listener has its own, and a session can be resumed only where it began. With `server_names` a client has to ask
+    for one of them in its handshake, where "*" for a first label is any. With `users`, AUTH is offered inside TLS, and
+    answered for the handler: `Session.identity` is who it was. `policy` says what becomes of command lines that break
+    the grammar, and `wire` what becomes of octets that break the rules whatever they say. To drain is to stop
+    listening, to tell idle sessions 421, to let the others finish their message for `grace` seconds, and to tell the
+    rest 421; being cancelled a second time cuts it short. `offers` are EHLO keywords beside the usual ones, as
+    "SMTPUTF8", and `extensions` those of your own: what they promise is for the handler to keep. With `asks_vrfy` and
+    `asks_expn` the handler answers these, too. `gate` says how many may come in at once, and tells how many there are;
+    a `Gate` serves one server at a time. Raises OSError when an address cannot be bound, ValueError when one makes no
+    sense, LocalProtocolError for an offer that cannot be made, and what `tls` raises.
     """
     async with serving(
         handler,
         *listen,
         hostname=hostname,
         tls=tls,
+        server_names=server_names,
         users=users,
         limits=limits,
         policy=policy,
+        wire=wire,
         grace=grace,
         observer=observer,
         offers=offers,
         extensions=extensions,
+        asks_vrfy=asks_vrfy,
+        asks_expn=asks_expn,
         gate=gate,
     ):
         await run_until(stop)
@@ -86,14 +86,18 @@ async def serving(
     handler: Handler,
     *listen: str | Listener,
     hostname: str,
-    tls: SSLContext | None = None,
+    tls: SSLContext | Callable[[], SSLContext] | None = None,
+    server_names: Iterable[str] | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     grace: float = 25.0,
     observer: Observer | None = None,
     offers: Iterable[str] = (),
     extensions: tuple[Extension, ...] = (),
+    asks_vrfy: bool = False,
+    asks_expn: bool = False,
     gate: Gate | Admission | None = None,
 ) -> AsyncGenerator[list[BoundListener], None]:
     """`serve` for the time of a block. Gives the addresses that it listens on; drains at the end.
@@ -103,12 +107,16 @@ async def serving(
     server = server_of(
         hostname,
         tls=tls,
+        server_names=server_names,
         users=users,
         limits=limits,
         policy=policy,
+        wire=wire,
         observer=observer,
         offers=offers,
         extensions=extensions,
+        asks_vrfy=asks_vrfy,
+        asks_expn=asks_expn,
         gate=gate,
         handler=handler,
     )
@@ -121,13 +129,17 @@ def smtp_server_protocol(
     *,
     hostname: str,
     listener: Listener | None = None,
-    tls: SSLContext | None = None,
+    tls: SSLContext | Callable[[], SSLContext] | None = None,
+    server_names: Iterable[str] | None = None,
     users: Users | Authenticator | None = None,
     limits: Limits | None = None,
     policy: Policy = MX,
+    wire: WireRules | None = None,
     observer: Observer | None = None,
     offers: Iterable[str] = (),
     extensions: tuple[Extension, ...] = (),
+    asks_vrfy: bool = False,
+    asks_expn: bool = False,
     gate: Gate | Admission | None = None,
 ) -> ProtocolFactory:
     """What `loop.create_server` takes: `on_event(session, event)` is called for every event of every connection.
@@ -141,12 +153,16 @@ def smtp_server_protocol(
     server = server_of(
         hostname,
         tls=tls,
+        server_names=server_names,
         users=users,
         limits=limits,
         policy=policy,
+        wire=wire,
         observer=observer,
         offers=offers,
         extensions=extensions,
+        asks_vrfy=asks_vrfy,
+        asks_expn=asks_expn,
         gate=gate,
         on_event=on_event,
     )
@@ -156,14 +172,18 @@ def smtp_server_protocol(
 def server_of(
     hostname: str,
     *,
-    tls: SSLContext | None,
+    tls: SSLContext | Callable[[], SSLContext] | None,
+    server_names: Iterable[str] | None,
     users: Users | Authenticator | None,
     limits: Limits | None,
     policy: Policy,
+    wire: WireRules | None,
     observer: Observer | None,
     offers: Iterable[str],
     extensions: tuple[Extension, ...],
     gate: Gate | Admission | None,
+    asks_vrfy: bool = False,
+    asks_expn: bool = False,
     handler: Handler | None = None,
     on_event: OnEvent | None = None,
 ) -> Server:
@@ -173,11 +193,15 @@ def server_of(
         hostname,
         clock=asyncio.get_running_loop().time,
         tls=tls,
+        server_names=server_names,
         authenticator=authenticator,
         limits=limits,
         policy=policy,
+        wire=wire,
         offers=offers,
         extensions=extensions,
+        asks_vrfy=asks_vrfy,
+        asks_expn=asks_expn,
         gate=gate,
     )
     return Server(setup, authenticator, observer, handler=handler, on_event=on_event)
@@ -197,6 +221,7 @@ async def serving_with(
     servers: list[asyncio.Server] = []
     try:
         asked = asked_listeners(listen, has_tls=has_tls, has_users=has_users)
+        host.setup.prepare(asked)
         opened = await open_listeners(asked, has_tls=has_tls)
         host.open()
         for bound, sock in opened:
@@ -216,7 +241,7 @@ class ProtocolFactory:
     def __init__(self, server: Server, listener: Listener | None) -> None:
         has_tls = server.setup.tls is not None
         listener = listener or Listener("", 0)
-        asked_listeners([listener], has_tls=has_tls, has_users=server.authenticator is not None)
+        server.setup.prepare(asked_listeners([listener], has_tls=has_tls, has_users=server.authenticator is not None))
         self._server: Final = server
         self._make: Final = server.at(bound_listener(listener, listener.host, listener.port, has_tls=has_tls))
         server.open()
@@ -237,235 +262,3 @@ class ProtocolFactory:
         connection is left.
         """
         await self._server.drain(grace)
-
-
-@final
-class Server:
-    """Who is in, and what all have in common."""
-
-    def __init__(
-        self,
-        setup: Setup,
-        authenticator: Authenticator | None,
-        observer: Observer | None,
-        *,
-        handler: Handler | None = None,
-        on_event: OnEvent | None = None,
-    ) -> None:
-        self.setup: Final = setup
-        self.authenticator: Final = authenticator
-        self.observer: Final = observer
-        self.runner: Final = Runner()
-        self.sessions: Final[set[Session]] = set()
-        self.draining: bool = False
-        self._handler: Final = handler
-        self._on_event: Final = on_event
-        self._unready: Final[set[_Prelude[ServerEvent] | _Prelude[ProxyEvent]]] = set()  # has no session yet, or ever
-        self._empty: Final = asyncio.Event()  # no session is left
-        self._empty.set()
-
-    def open(self) -> None:
-        """From now on connections may come."""
-        self.setup.gate.watch(self._heed)
-
-    def at(self, listener: BoundListener) -> Callable[[], asyncio.Protocol]:
-        """What makes the protocols of the connections that come in there."""
-        return lambda: _Door(self, listener)
-
-    async def drain(self, grace: float) -> None:
-        """Nobody is let in any more; at the end nobody is in."""
-        self.draining = True
-        try:
-            for session in [*self.sessions]:
-                session.drain()
-            if not await self._is_empty(grace):
-                for session in [*self.sessions]:
-                    session.kill()
-                await self._is_empty(self.setup.limits.linger_seconds + 1.0)
-        finally:
-            for one in (*self.sessions, *self._unready):
-                one.driver.abort()
-            self.runner.close()
-            with suppress(ValueError):  # it was drained before, or never open
-                self.setup.gate.unwatch(self._heed)
-            await asyncio.sleep(0)  # the event loop closes what was aborted
-
-    async def _is_empty(self, seconds: float) -> bool:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._empty.wait()
-        return not self.sessions
-
-    def _heed(self, notice: Notice) -> None:
-        """The gate has something to say."""
-        log_notice(notice)
-        if isinstance(notice, StressChanged):
-            for session in self.sessions:
-                session.under_stress(notice.stress)
-
-    # For the door.
-
-    def enter(self, transport: asyncio.Transport, listener: BoundListener) -> None:
-        """A connection was accepted: a session, the header of a proxy first, or 421."""
-        if self.draining:
-            transport.abort()
-            return
-        peer, proxy, ticket = peer_of(transport), listener.asked.proxy, self.setup.gate.enter()
-        if ticket is None:
-            full = Limit.CONNECTIONS if self.setup.hears(listener, peer) else None
-            self._turn_away(transport, listener, full)
-        elif proxy is None:
-            self._start(transport, listener, peer, ticket)
-        elif not may_be_proxy(listener, peer, proxy):
-            ticket.leave()
-            transport.abort()
-        else:
-            self._behind_proxy(transport, listener, peer, ticket, self.setup.proxy_reader(proxy))
-
-    def _start(
-        self,
-        transport: asyncio.Transport,
-        listener: BoundListener,
-        peer: Peer | None,
-        ticket: Ticket,
-        early: bytes = b"",
-    ) -> None:
-        """A session, or 421 where the share of `peer` is used up. `early` is what was read already."""
-        full = self.setup.claim(ticket, listener, peer)
-        if full is not None:
-            ticket.leave()
-            self._turn_away(transport, listener, full)
-            return
-        session = self._session(listener, peer, early, ticket)
-        session.under_stress(self.setup.gate.stress)
-        self.sessions.add(session)
-        self._empty.clear()
-        _hand_over(transport, session.driver)
-
-    def _turn_away(self, transport: asyncio.Transport, listener: BoundListener, full: Limit | None) -> None:
-        """421 in place of a greeting, and no more than that."""
-        connection = self.setup.refusal(listener, full)
-        if connection is None:
-            transport.abort()
-            return
-
-        def ended(_: object) -> None:
-            prelude.driver.close()
-
-        def gone() -> None:
-            self._unready.discard(prelude)
-            self.setup.gate.end_refusal()
-
-        prelude: _Prelude[ServerEvent] = _Prelude(connection, ended, gone)
-        self._unready.add(prelude)
-        _hand_over(transport, prelude.driver)
-
-    def _behind_proxy(
-        self,
-        transport: asyncio.Transport,
-        listener: BoundListener,
-        sender: Peer | None,
-        ticket: Ticket,
-        reader: ProxyReader,
-    ) -> None:
-        """A session with whom the header names, or no session. A drain does not wait for a header."""
-
-        def ended(event: ProxyEvent) -> None:
-            header = proxy_header(listener, sender, reader, event)
-            if header is None or self.draining:
-                prelude.driver.close()
-                return
-            self._unready.discard(prelude)
-            self._start(transport, listener, header.source, ticket, reader.trailing_data)
-
-        def gone() -> None:
-            self._unready.discard(prelude)
-            ticket.leave()
-
-        prelude: _Prelude[ProxyEvent] = _Prelude(reader, ended, gone)
-        self._unready.add(prelude)
-        _hand_over(transport, prelude.driver)
-
-    def _session(self, listener: BoundListener, peer: Peer | None, early: bytes, ticket: Ticket) -> Session:
-        session: Session | None = None
-
-        def trace(record: TraceRecord) -> None:
-            if self.observer is not None and session is not None:
-                self.observer.trace(session, record)
-
-        connection: ServerConnection = self.setup.connection(listener, peer, trace if traces(self.observer) else None)
-        machine = self.setup.machine(connection, listener, early)
-        session = Session(
-            connection, machine, listener, self, handler=self._handler, on_event=self._on_event, ticket=ticket
-        )
-        return session
-
-    # For sessions.
-
-    def opened(self, session: Session) -> None:
-        """It is about to say its first word."""
-        if self.observer is not None:
-            self.observer.session_opened(session)
-
-    def ended(self, session: Session, closed: ConnectionClosed) -> None:
-        """All was said."""
-        if self.observer is not None:
-            self.observer.session_closed(session, closed)
-
-    def gone(self, session: Session) -> None:
-        """Its transport is closed, and nobody is at it any more."""
-        self.sessions.discard(session)
-        session.leave()
-        if not self.sessions:
-            self._empty.set()
-            self.runner.close()
-
-
-def _hand_over(transport: asyncio.Transport, driver: asyncio.Protocol) -> None:
-    """From now on the transport calls `driver`."""
-    transport.set_protocol(driver)
-    driver.connection_made(transport)
-
-
-@final
-class _Door(asyncio.Protocol):
-    """The protocol of a connection until it is known who handles it."""
-
-    def __init__(self, server: Server, listener: BoundListener) -> None:
-        self._server: Final = server
-        self._listener: Final = listener
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a stream has no other
-        self._server.enter(transport, self._listener)
-
-
-@final
-class _Prelude(Generic[_Event]):
-    """Runs a machine up to its first event."""
-
-    def __init__(self, machine: Machine[_Event], ended: Callable[[_Event], None], gone: Callable[[], None]) -> None:
-        self.driver: Final = Driver(machine, self)
-        self._ended: Callable[[_Event], None] | None = ended
-        self._gone: Final = gone
-
-    def wake(self) -> None:
-        ended, event = self._ended, self.driver.poll()
-        while ended is not None and isinstance(event, Flow):
-            if not self.driver.move(event):
-                return
-            event = self.driver.poll()
-        if ended is not None and not isinstance(event, Flow):
-            self._ended = None
-            self.driver.rest()
-            self.driver.arm(None)
-            ended(event)
-
-    def overdue(self) -> None:
-        """It waits for the peer alone."""
-
-    def failed(self, error: Exception) -> None:
-        logger.error("a connection failed", exc_info=error)
-        self.driver.abort()
-
-    def gone(self) -> None:
-        self._gone()

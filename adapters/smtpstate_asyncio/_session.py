@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, final
 from smtpstate import Auth, AuthCancel, AuthResponse, CloseReason, ConnectionClosed, Flow
 from smtpstate_asyncio._driver import Driver
 from smtpstate_parts.auth import Exchange
+from smtpstate_parts.machine import tls_failure
 from smtpstate_parts.seat import Seat, logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+    from ssl import SSLError
     from types import TracebackType
     from typing import Any
 
@@ -76,6 +78,14 @@ class Session(Seat):
         self._ended: bool = False
         self._lost: bool = False
         self._draining: bool = False
+
+    @property
+    def tls_failure(self) -> SSLError | None:
+        """What ended the handshake, or the session after it, as far as that was TLS. For a log: it may quote the peer.
+
+        A `smtpstate.tls.HandshakeRefused` is ours: the client did not want SMTP, or not this server.
+        """
+        return tls_failure(self.driver.machine)
 
     # Events, for the coroutine that is at it.
 

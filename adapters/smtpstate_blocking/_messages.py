@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 class MessageBody(Content, Iterator[bytes]):
     """The content, piece by piece as it arrives. It can be read once.
 
-    It ends only when the whole message is there; else it raises IncompleteMessage. `octets` counts what was read.
+    It ends only when the whole message is there; else it raises IncompleteMessage. `octets` counts what was read, and
+    `anomalies` names what was odd about it, once it has ended: bare newlines and NUL.
     """
 
     def __init__(self, session: Session) -> None:

@@ -19,7 +19,7 @@ from smtpstate_asyncio import (
     smtp_messages_protocol,
     smtp_server_protocol,
 )
-from tests.anyio.loopback import SECONDS
+from tests.anyio.loopback import NOTING, SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -70,9 +70,12 @@ SHAPES = ("serve_messages", "plain on_message", "serve", "on_event", "coroutine 
 
 @asynccontextmanager
 async def server(shape: str, kept: Kept, listener: Listener | None = None, **options: Any) -> AsyncIterator[int]:
-    """A server on a free port of 127.0.0.1, and the port; everything inside has `SECONDS`."""
+    """A server on a free port of 127.0.0.1, and the port; everything inside has `SECONDS`.
+
+    Clients say much in one piece here, so what comes early is only noted, unless a test asks for more.
+    """
     listener = listener or Listener("127.0.0.1", 0)
-    options = {"hostname": "mx.example.org", **options}
+    options = {"hostname": "mx.example.org", "wire": NOTING, **options}
     async with asyncio.timeout(SECONDS):
         match shape:
             case "serve_messages" | "plain on_message":

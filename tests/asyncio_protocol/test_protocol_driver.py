@@ -77,7 +77,9 @@ class Machine:
     reads_first: bool = False
 
     def receive_data(self, data: bytes) -> None:
+        """Knows enough then, unless it is a part of something."""
         self.log.append(data.decode())
+        self.reads_first = self.reads_first and data == b"part"
 
     def receive_eof(self) -> None:
         self.log.append("eof")
@@ -153,13 +155,30 @@ async def test_what_has_arrived_is_fed_before_a_reply_that_is_waited_for() -> No
     assert not driver.move(Flow.NEED_DATA), "the loop has to look"
     assert transport.written == [b"reply"]
     driver.data_received(b"read")
-    assert (machine.log, transport.written, owner.woken.is_set()) == (["held", "read"], [b"reply", b"another"], True)
+    assert (machine.log, transport.written, owner.woken.is_set()) == (["held", "read"], [b"reply"], True)
+    assert not driver.move(Flow.NEED_DATA)
+    assert transport.written == [b"reply", b"another"]
 
+    driver.rest()
     machine.reads_first, machine.out = True, [b"a third"]
     owner.woken.clear()
     assert not driver.move(Flow.NEED_DATA)
     await owner.woken.wait()
     assert (machine.log, transport.written[2:]) == (["held", "read"], [b"a third"]), "nothing had arrived"
+
+
+async def test_the_loop_looks_for_the_rest_of_what_was_held() -> None:
+    driver, machine, transport, owner = driven()
+    await owner.woken.wait()
+    driver.rest()
+    machine.reads_first, machine.out = True, [b"reply"]
+    driver.data_received(b"part")
+    assert not driver.move(Flow.NEED_DATA)
+    assert (machine.log, transport.written, transport.log[-2:]) == (["part"], [], ["pause", "resume"])
+    driver.data_received(b"rest")
+    assert (machine.log, transport.written) == (["part", "rest"], [])
+    assert not driver.move(Flow.NEED_DATA)
+    assert transport.written == [b"reply"]
 
 
 async def test_no_loop_misses_what_has_arrived() -> None:

@@ -22,9 +22,10 @@ from smtpstate import (
     Mail,
     Noop,
     Rcpt,
+    TraceLine,
 )
 from smtpstate_asyncio import Gate, Message, Session, serve, serving, serving_messages, smtp_server_protocol
-from tests.anyio.loopback import SECONDS, wire
+from tests.anyio.loopback import NOTING, SECONDS, wire
 from tests.asyncio_protocol.around import Kept, Log, embedded, nobody_left, server
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from smtpstate import ServerEvent
+    from smtpstate.trace import TraceRecord
 
 pytestmark = pytest.mark.anyio
 
@@ -45,12 +47,12 @@ def iterating(act: Callable[[Session, ServerEvent], Awaitable[None]], **options:
         async for event in session:
             await act(session, event)
 
-    return port_of(serving(handler, "127.0.0.1:0", hostname="mx.example.org", **options))
+    return port_of(serving(handler, "127.0.0.1:0", hostname="mx.example.org", wire=NOTING, **options))
 
 
 def called(act: Callable[[Session, ServerEvent], Awaitable[None]], **options: Any) -> Any:
     """A server that calls `act` for each event."""
-    return embedded(smtp_server_protocol(act, hostname="mx.example.org", **options))
+    return embedded(smtp_server_protocol(act, hostname="mx.example.org", wire=NOTING, **options))
 
 
 def called_plainly(act: Callable[[Session, ServerEvent], Awaitable[None]], **options: Any) -> Any:
@@ -60,7 +62,7 @@ def called_plainly(act: Callable[[Session, ServerEvent], Awaitable[None]], **opt
         with suppress(StopIteration):
             act(session, event).send(None)  # type: ignore[attr-defined]  # a coroutine
 
-    return embedded(smtp_server_protocol(plain, hostname="mx.example.org", **options))
+    return embedded(smtp_server_protocol(plain, hostname="mx.example.org", wire=NOTING, **options))
 
 
 class port_of:
@@ -376,8 +378,8 @@ async def test_an_observer_that_cannot_bear_a_line_ends_its_session(
     shape: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(Log):
-        def trace(self, session: Session, line: Any) -> None:
-            if line.line.startswith(b"MAIL"):
+        def trace(self, session: Session, record: TraceRecord) -> None:
+            if isinstance(record, TraceLine) and record.line.startswith(b"MAIL"):
                 raise ZeroDivisionError
 
     async with server(shape, Kept(), observer=Broken()) as port:
