@@ -19,6 +19,7 @@ _AUTH: Final = re.compile(rb"[ \t]*AUTH(?:[ \t\r]|\Z)", re.IGNORECASE)
 
 # A header may hold a cookie or a password, and the target of a request (RFC 9112 section 3) whatever a form was told.
 _HEADER: Final = re.compile(rb"\A([!-9;-~]{1,100}[ \t]*:).*", re.DOTALL)
+_BLANK: Final = (b"", b"\r")
 _QUERY: Final = re.compile(rb"\A([!-~]{1,20} [^ ?]*\?)[^ ]+")
 
 
@@ -31,11 +32,13 @@ def masked(line: bytes) -> bytes:
 def evidence(octets: bytes) -> bytes:
     """What `octets` show, EVIDENCE octets of it at most; give at least PEEK where there are so many.
 
-    Of AUTH its mechanism and nothing behind it, of a header its name, of an HTTP request no query.
+    Of AUTH its mechanism and nothing behind it, of a header its name, of an HTTP request no query; nothing that comes
+    after headers and an empty line.
     """
     shown: list[bytes] = []
     for line in octets[:PEEK].split(b"\n"):
-        if shown and _AUTH.match(shown[-1]):  # this may answer a challenge
+        # This may answer a challenge, or be what a form was told, or a message.
+        if shown and (_AUTH.match(shown[-1]) or (len(shown) > 1 and shown[-1] in _BLANK)):
             shown.append(line and HIDDEN)
             break
         text = masked(line.removesuffix(b"\r"))

@@ -20,6 +20,13 @@ from smtpstate._evidence import EVIDENCE, evidence, masked
         (b"GET /a?password=b HTTP/1.1\r\nHost: c\r\n", b"GET /a?*** HTTP/1.1\r\nHost:***\r\n", "what a form was told"),
         (b"Authorization: Basic YTpi\r\n", b"Authorization:***\r\n", "what a header says"),
         (b"Cookie : a=b", b"Cookie :***", "white space before the colon"),
+        (
+            b"POST / HTTP/1.1\r\nHost: c\r\n\r\nuser=a&password=b\r\n",
+            b"POST / HTTP/1.1\r\nHost:***\r\n\r\n***",
+            "what a form was told, behind the headers",
+        ),
+        (b"Subject: a\n\ntext\n", b"Subject:***\n\n***", "a message"),
+        (b"\r\nRSET\r\n", b"\r\nRSET\r\n", "an empty line at the beginning ends no headers"),
     ],
 )
 def test_what_is_shown(octets: bytes, shown: bytes, reason: str) -> None:
