@@ -62,7 +62,7 @@ class Forbidden:
         `known` says that its first word is a command here. Such a line is none of those listed, but no line of SMTP is
         an HTTP request, whatever its method.
         """
-        request = _REQUEST.fullmatch(line) if b" HTTP/" in line else None
+        request = _REQUEST.fullmatch(line) if b"HTTP/" in line else None
         if known and request is None:
             return False
         words = line.split(None, 1)

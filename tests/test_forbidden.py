@@ -30,6 +30,7 @@ POSTFIX = "CONNECT GET POST regexp:{{/^[^A-Z]/ Bogus}}"  # its default
         (b"GETS", False, "a whole word"),
         (b"HEAD / HTTP/1.1", True, "any request of HTTP"),
         (b"M-SEARCH * HTTP/1.1", True, "any request of HTTP"),
+        (b"HEAD\t/\tHTTP/1.1", True, "tabs, which servers of HTTP take for spaces"),
         (b"PRI * HTTP/2.0", True, "HTTP/2's preface"),
         (b"HEAD / http/1.1", False, "the version is written in capitals"),
         (b"HEAD /", False, "without a version it may be anything"),
