@@ -194,8 +194,10 @@ class Conversation:
         """Queues the reply to `verb` and moves the session to where it leads."""
         if verb is Verb.CONNECT and self.xclient is not None and Outcome.of(reply.code) is Outcome.FAIL:
             reply = _as_an_end(reply)
-        self.put(self.encode(verb, reply))
         outcome = Outcome.of(reply.code)
+        # Behind a 220 that is late the handshake of a peer that does not wait would overtake it.
+        begins_tls = verb is Verb.STARTTLS and outcome is Outcome.OK
+        self.put(self.encode(verb, reply), late=False if begins_tls else None)
         self.session.advance(verb, outcome, binary=isinstance(self.owed, Mail) and self.owed.binary)
         if verb is Verb.CONNECT and outcome is Outcome.OK:
             self.session.announce(xclient=self._offers("XCLIENT"))

@@ -222,6 +222,19 @@ def test_a_reply_is_late_after_too_many_errors_and_the_last_one_never() -> None:
     assert conversation.out.take() == b"250 2.0.0 OK\r\n"
 
 
+def test_what_a_handshake_answers_is_never_late() -> None:
+    """A peer that does not wait for it would have our part of the handshake first, and this one inside TLS."""
+    config = ServerConfig("mx.example.org", Limits(soft_errors=1), starttls=True)
+    for reply, late in ((Reply(454, "Not now"), True), (Reply(220, "Begin TLS"), False)):
+        conversation, _ = talk(config=config)
+        conversation.answer(Verb.CONNECT, Reply(220))
+        conversation.answer(Verb.EHLO, Reply(250))
+        conversation.out.take()
+        conversation.blame(Reply(550, "No"))
+        conversation.answer(Verb.STARTTLS, reply)
+        assert (conversation.out.take() == b"") is late, reply
+
+
 def test_limits_are_switched_for_what_is_counted_and_for_what_is_timed() -> None:
     conversation, _ = talk()
     strict = conversation.config.limits.under_stress()
