@@ -13,9 +13,9 @@ HIDDEN: Final = b"***"
 
 # AUTH and its mechanism, where there is one, and then something.
 _SECRET: Final = re.compile(
-    rb"([ \t]*AUTH[ \t]++(?![A-Z0-9_-]{1,20}[ \t]*\Z)(?:[A-Z0-9_-]{1,20}[ \t]+)?).", re.IGNORECASE | re.DOTALL
+    rb"([ \t]*AUTH[^A-Z0-9+/]++(?![A-Z0-9_-]{1,20}[ \t]*\Z)(?:[A-Z0-9_-]{1,20}[ \t]+)?).", re.IGNORECASE | re.DOTALL
 )
-_AUTH: Final = re.compile(rb"[ \t]*AUTH(?:[ \t\r]|\Z)", re.IGNORECASE)
+_AUTH: Final = re.compile(rb"[ \t]*AUTH(?![A-Z0-9])", re.IGNORECASE)
 
 # A header may hold a cookie or a password, and the target of a request (RFC 9112 section 3) whatever a form was told.
 _HEADER: Final = re.compile(rb"\A([!-9;-~]{1,100}[ \t]*:).*", re.DOTALL)
@@ -29,6 +29,11 @@ def masked(line: bytes) -> bytes:
     return match[1] + HIDDEN if match else line
 
 
+def begins_auth(line: bytes) -> bool:
+    """Whether what comes after `line` may answer a challenge, or be meant to: however it is spelled, it says AUTH."""
+    return _AUTH.match(line) is not None
+
+
 def evidence(octets: bytes) -> bytes:
     """What `octets` show, EVIDENCE octets of it at most; give at least PEEK where there are so many.
 
@@ -38,7 +43,7 @@ def evidence(octets: bytes) -> bytes:
     shown: list[bytes] = []
     for line in octets[:PEEK].split(b"\n"):
         # This may answer a challenge, or be what a form was told, or a message.
-        if shown and (_AUTH.match(shown[-1]) or (len(shown) > 1 and shown[-1] in _BLANK)):
+        if shown and (begins_auth(shown[-1]) or (len(shown) > 1 and shown[-1] in _BLANK)):
             shown.append(line and HIDDEN)
             break
         text = masked(line.removesuffix(b"\r"))

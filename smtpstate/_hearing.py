@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never, final
 
 from smtpstate._admission import admit, admit_response, announced, refuse_bare_cr, refuse_long
@@ -18,7 +19,7 @@ from smtpstate._config import (
 from smtpstate._early import early, has_to_wait
 from smtpstate._errors import GrammarError
 from smtpstate._events import CommandRefused, Flow, Timer, Violation
-from smtpstate._evidence import HIDDEN, evidence, masked
+from smtpstate._evidence import HIDDEN, begins_auth, evidence, masked
 from smtpstate._lines import LineEnding
 from smtpstate._newlines import BareNewline
 from smtpstate._policy import Leftover
@@ -57,13 +58,14 @@ def _verb_of(line: bytes, own: Container[str]) -> Verb | None:
 class Hearing:
     """Reads lines for `talk`: events are queued and refusals said, or a Flow says what is missing."""
 
-    __slots__ = ("_overshoot", "_quota", "_reception", "_talk", "_tally")
+    __slots__ = ("_after_auth", "_overshoot", "_quota", "_reception", "_talk", "_tally")
 
     def __init__(self, talk: Conversation, reception: Reception) -> None:
         self._talk: Final = talk
         self._reception: Final = reception
         self._quota: Final = talk.config.quota
         self._tally: Final = Tally()
+        self._after_auth: bool = False  # what is no command may be the secret of a client that does not listen
         self._overshoot: int = 0  # recipients above the limit, in the open transaction
 
     def read_command(self) -> Flow | None:
@@ -74,7 +76,8 @@ class Hearing:
         if line is None:
             return talk.need(Flow.NEED_DATA)
         talk.budgets.expect(Timer.COMMAND)
-        talk.heard(masked(line.data))
+        secret = self._is_secret(line)
+        talk.heard(HIDDEN if secret else masked(line.data))
         if talk.ends_for(talk.conduct.command()) or self._ends_for_newline(line):
             return None
         admitted = (
@@ -94,7 +97,7 @@ class Hearing:
         )
         if self._forbids(line, admitted):
             start = talk.lines.dropped if line.too_long else line.data
-            talk.violate(Violation.FORBIDDEN_COMMAND, FORBIDDEN_COMMAND, evidence(start))
+            talk.violate(Violation.FORBIDDEN_COMMAND, FORBIDDEN_COMMAND, HIDDEN if secret else evidence(start))
             return None
         if self._came_early(line, admitted):
             return None
@@ -105,10 +108,17 @@ class Hearing:
             case CommandRefused() if (size := announced(admitted)) is not None:
                 self._reception.begin_refused(admitted, size)
             case CommandRefused():
-                talk.turn_down(admitted)
+                talk.turn_down(replace(admitted, line=HIDDEN) if secret else admitted)
             case _:
                 self._take(admitted)
         return None
+
+    def _is_secret(self, line: Line) -> bool:
+        """Whether not to show a line that is no command: AUTH came before it, and was refused or is over."""
+        start = self._talk.lines.dropped if line.too_long else line.data
+        secret = self._after_auth and _verb_of(start, self._talk.config.verbs) is None
+        self._after_auth = secret or begins_auth(start)
+        return secret
 
     def _forbids(self, line: Line, admitted: Command | CommandRefused) -> bool:
         """Whether no mail client says that."""

@@ -33,7 +33,9 @@ def test_what_is_shown(octets: bytes, shown: bytes, reason: str) -> None:
     assert evidence(octets) == shown, reason
 
 
-@pytest.mark.parametrize("line", [b"AUTH PLAIN secret", b"AUTH  PLAIN secret words", b"auth\tLOGIN secret"])
+@pytest.mark.parametrize(
+    "line", [b"AUTH PLAIN secret", b"AUTH  PLAIN secret words", b"auth\tLOGIN secret", b"AUTH=LOGIN secret"]
+)
 def test_a_masked_line_has_no_secret(line: bytes) -> None:
     assert b"secret" not in masked(line).lower()
     assert masked(b"AUTH PLAIN") == b"AUTH PLAIN"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +12,7 @@ from smtpstate import (
     CloseReason,
     CommandRefused,
     Connected,
+    ConnectionClosed,
     Flow,
     Limits,
     Mail,
@@ -21,11 +23,15 @@ from smtpstate import (
     ServerEvent,
     StartTls,
     TlsInfo,
+    TraceLine,
     Violation,
 )
 from smtpstate._xclient import XClient
 from smtpstate.policy import MX, STRICT, BareNewline, Deviation, EarlyInput, Leftover, Policy, WireRules
 from tests.helpers import Seat, codes, in_transaction, ready
+
+if TYPE_CHECKING:
+    from smtpstate.trace import TraceRecord
 
 
 @pytest.mark.parametrize(
@@ -214,3 +220,43 @@ def test_nor_is_a_response_that_more_follows() -> None:
     assert codes(seat.say(b"AUTH PLAIN\r\n")) == [334]
     assert codes(seat.say(b"eA==\r\nx")) == [554]
     assert not seat.of_type(AuthResponse)
+
+
+@pytest.mark.parametrize("auth", [b"AUTH LOGIN", b"auth LOGIN dXNlcg==", b"AUTH=LOGIN", b"AUTH " + b"x" * 20_000])
+def test_what_follows_an_auth_that_was_refused_is_not_shown_until_a_command_comes(auth: bytes) -> None:
+    """A client that does not listen goes on with its name and its password."""
+    records: list[TraceRecord] = []
+    connection = ServerConnection(ServerConfig("mx.example.org"), clock=lambda: 0.0, trace=records.append)
+
+    def say(line: bytes) -> list[ServerEvent]:
+        connection.receive_data(line)
+        events: list[ServerEvent] = []
+        while not isinstance(event := connection.next_event(), Flow | ConnectionClosed):
+            events.append(event)
+            if connection.owed is not None:
+                connection.accept()
+        connection.data_to_send()
+        return events
+
+    say(b"")
+    say(b"EHLO c.example\r\n")
+    say(auth + b"\r\n")
+    for line in (b"c2VjcmV0\r\n", b"c2VjcmV0" + b"x" * 20_000 + b"\r\n"):
+        (refused,) = say(line)
+        assert isinstance(refused, CommandRefused)
+        assert refused.line == b"***"
+    said = [record.line for record in records if isinstance(record, TraceLine) and record.side == "C"]
+    assert said[2:] == [b"***", b"***"]
+    say(b"NOOP\r\n")
+    (refused,) = say(b"NOPE\r\n")
+    assert isinstance(refused, CommandRefused)
+    assert refused.line == b"NOPE"
+    say(auth + b"\r\n")
+    say(b"0L/QsNGA0L7Qu9GM\r\n")
+    connection.receive_eof()
+    closed = connection.next_event()
+    while isinstance(closed, Flow):
+        connection.data_to_send()
+        closed = connection.next_event()
+    assert isinstance(closed, ConnectionClosed)
+    assert (closed.violation, closed.evidence) == (Violation.FORBIDDEN_COMMAND, b"***")
