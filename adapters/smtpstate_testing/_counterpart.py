@@ -177,7 +177,10 @@ class Counterpart:
             pass
         except ssl.SSLZeroReturnError:  # where we have said goodbye, too
             self._farewell = True
-        self._flush()
+        except ssl.SSLError as error:
+            raise Mismatch(self.explain(f"that is no TLS of this session: {error.reason}")) from error
+        finally:
+            self._flush()
 
     def _flush(self) -> None:
         if data := self._to_wire.read():
