@@ -81,7 +81,7 @@ class Actor:
         self._in: Final = bytearray()
         self._searched: int = 0  # of those octets, how many are no end of a body
         self._events: Final[deque[ServerEvent]] = deque()
-        self._todo: Final[deque[tuple[Heard, Step, bool]]] = deque()  # whether it answers
+        self._pending: Final[deque[tuple[Heard, Step, bool]]] = deque()  # whether it answers
         self._wake: float | None = None
         self._mode: _Mode = _Mode.HANDSHAKE if implicit_tls else _Mode.COMMAND
         self._greeted: bool = False
@@ -164,7 +164,7 @@ class Actor:
     def _step(self) -> Flow | None:
         if self._stalled:
             return Flow.WAIT
-        if self._todo:
+        if self._pending:
             return self._do_next()
         if self._mode is _Mode.HANDSHAKE:
             if self._eof:
@@ -217,7 +217,7 @@ class Actor:
         whole = end != 1
         if self._thresholds and (end if whole else len(body)) >= self._thresholds[0][0]:
             _, index = self._thresholds.pop(0)
-            self._todo.append((Data(), self._course.at(index), False))
+            self._pending.append((Data(), self._course.at(index), False))
             return True
         if not whole:
             self._searched = len(body)
@@ -239,7 +239,7 @@ class Actor:
         self.recorded.heard(octets)
         self._data += octets
         self._mode = _Mode.COMMAND
-        self._todo.append((chunk, self._course.answer(chunk), True))
+        self._pending.append((chunk, self._course.answer(chunk), True))
         return True
 
     def _hear(self, heard: Heard) -> None:
@@ -247,18 +247,18 @@ class Actor:
         if isinstance(heard, Bdat):
             self._chunk, self._mode = heard, _Mode.CHUNK
         else:
-            self._todo.append((heard, self._course.answer(heard), True))
+            self._pending.append((heard, self._course.answer(heard), True))
 
     # What is done.
 
     def _do_next(self) -> Flow | None:
-        heard, step, answers = self._todo[0]
+        heard, step, answers = self._pending[0]
         if step.delay and self._wake is None:
             self._wake = self._clock() + step.delay
         if self._wake is not None and self._clock() < self._wake:
             return Flow.WAIT
         self._wake = None
-        self._todo.popleft()
+        self._pending.popleft()
         if step.rate is not None:
             self._out.slow(step.rate)
         said = self._said(heard, step) if answers else self._extra(step)
@@ -266,7 +266,7 @@ class Actor:
             said += self._course.random.randbytes(step.garbage)
         self._put(said)
         if answers:
-            self._todo.extendleft((heard, after, False) for after in reversed(list(self._course.afterwards(heard))))
+            self._pending.extendleft((heard, after, False) for after in reversed(list(self._course.afterwards(heard))))
             self._move(heard, said)
         self._leave(step.end)
         return None
@@ -357,5 +357,5 @@ class Actor:
     def _end(self, reason: CloseReason) -> None:
         if self.closed is None:
             self.closed = ConnectionClosed(reason)
-            self._todo.clear()
+            self._pending.clear()
             self._in.clear()

@@ -91,7 +91,7 @@ class Player:
         self.resets: bool = False
         self.recorded: Final = Conversation()
         self.replies: Final[list[str]] = []
-        self._todo: Final[deque[Act]] = deque(acts)
+        self._pending: Final[deque[Act]] = deque(acts)
         self._clock: Final = clock
         self._patience: Final = patience
         self._out: Final = Faucet(clock)
@@ -168,7 +168,7 @@ class Player:
         return self._out.take()
 
     def _act(self) -> Flow | None:
-        act = self._todo[0] if self._todo else Leave(resets=False)
+        act = self._pending[0] if self._pending else Leave(resets=False)
         match act:
             case Say(octets):
                 self._out.put(octets)
@@ -205,8 +205,8 @@ class Player:
                 self.resets = resets
                 self.closed = ConnectionClosed(CloseReason.CLOSED)
         self._wake = None
-        if self._todo:
-            self._todo.popleft()
+        if self._pending:
+            self._pending.popleft()
         return None
 
     def _check(self, what: int | str, end: int) -> None:

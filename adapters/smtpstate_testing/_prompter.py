@@ -22,7 +22,7 @@ class Prompter:
     def __init__(self, lines: Sequence[Line], clock: Callable[[], float]) -> None:
         self.closed: ConnectionClosed | None = None
         self.happened: Final[list[Line]] = []
-        self._todo: Final = list(reversed(lines))
+        self._pending: Final = list(reversed(lines))
         self._clock: Final = clock
         self._out: bytes = b""
         self._in: bytes = b""
@@ -68,9 +68,9 @@ class Prompter:
         return Flow.NEED_FLUSH if self._out else self.closed
 
     def _go_on(self) -> Flow | None:
-        if not self._todo:
+        if not self._pending:
             return self._listen()
-        line = self._todo[-1]
+        line = self._pending[-1]
         if line.side == "T":
             if self._wake is None:
                 self._wake = self._clock() + float(line.text)
@@ -88,7 +88,7 @@ class Prompter:
                 return Flow.NEED_DATA
         else:
             return self._hear(line)
-        self.happened.append(self._todo.pop())
+        self.happened.append(self._pending.pop())
         return None
 
     def _hear(self, line: Line) -> Flow | None:
@@ -101,7 +101,7 @@ class Prompter:
         self._in = self._in[end:]
         self.happened.append(heard)
         if line.fits(heard):
-            self._todo.pop()
+            self._pending.pop()
         else:
             self._listen()
             self._end()
